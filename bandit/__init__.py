@@ -1,0 +1,1 @@
+"""The pure core: sparse graph, contexts, policies and the bundle; imported by both halves, importing neither."""
