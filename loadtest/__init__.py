@@ -1,0 +1,1 @@
+"""Simulated users, and the load they put on the service."""
