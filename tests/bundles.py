@@ -18,7 +18,7 @@ TEMPERATURE = 0.5
 
 def small_bundle(
     seed: int = 0,
-    *
+    *,
     users: int = 40,
     items: int = 60,
     clusters: int = 8,
