@@ -1,0 +1,1 @@
+"""The feedback log: the ordered, partitioned, durable record of all events, behind one contract."""

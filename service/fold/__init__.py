@@ -1,0 +1,1 @@
+"""The fold: turns the feedback log into statistics, every event exactly once."""

@@ -1,0 +1,1 @@
+"""Redis: statistics, watermarks, change streams and users' own state."""

@@ -1,0 +1,171 @@
+"""Judgement: which events of a partition count. A pure function of the log, the token keys and the manifests.
+
+An event is well-formed if its token is ours, of this epoch and this record's request, its append time lies in
+[issued − 60 s, expiry], its items were in the slate and its reward is in the table. It counts if it is well-formed, not
+late, and nothing with its key lies in the previous N offsets or earlier in its own record. A counting reward whose
+impression nobody reported implies it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import orjson
+from pydantic import ValidationError
+
+from bandit.manifest import Manifest
+from service import token as tokens
+from service.attribution import Attribution, Reason, Refused, attribute, check_time
+from service.events import EVENT, EVENTS, Impression, Reward
+from service.feedback_log.base import Record
+from service.fold.window import Window
+from service.token import AttributionToken, TokenError
+
+CACHED_TOKENS = 4096
+
+
+class Credit(NamedTuple):
+    """An event, or the part of it, that counts.
+
+    `positions` is a bit mask over the slate; `reward` is in units of 2⁻¹⁵, None for an impression.
+    """
+
+    offset: int
+    append_ms: int
+    token: AttributionToken
+    positions: int
+    reward: int | None
+
+
+class DeadLetter(NamedTuple):
+    """An event that cannot be folded: its place, why, and the record as it was."""
+
+    offset: int
+    index: int
+    reason: Reason
+    detail: str
+    key: bytes
+    value: bytes
+
+
+class Tally(NamedTuple):
+    """What became of one record, counted per (event, item); an implied impression is counted on top."""
+
+    offset: int
+    folded: int = 0
+    duplicates: int = 0
+    late: int = 0
+    dead_lettered: int = 0
+    implied: int = 0
+
+
+class Judgement(NamedTuple):
+    """All that a batch of records comes to."""
+
+    credits: list[Credit]
+    dead_letters: list[DeadLetter]
+    tallies: list[Tally]
+
+
+class Judge:
+    """Knows the keys, the epoch and the manifests; holds no state of any partition."""
+
+    def __init__(
+        self, keys: dict[int, bytes], pseudonym_key: bytes, epoch: bytes, manifest: Callable[[str], Manifest]
+    ) -> None:
+        """`manifest` answers a version's manifest, waiting for it if it must; what it raises passes through."""
+        self._pseudonym_key = pseudonym_key
+        self._epoch = epoch
+        self._manifest = manifest
+        self._decode = lru_cache(CACHED_TOKENS)(lambda text: tokens.decode(text, keys))
+
+    def judge(self, records: Sequence[Record], window: Window) -> Judgement:
+        """Judge records in offset order, moving the window along."""
+        judgement = Judgement([], [], [])
+        for record in records:
+            window.enter(record.offset, record.append_ms)
+            tally = Tally(record.offset)
+            for index, event in enumerate(parse(record.value)):
+                tally = self._judge_event(event, index, record, window, tally, judgement)
+            judgement.tallies.append(tally)
+        return judgement
+
+    def _judge_event(
+        self,
+        event: Impression | Reward | Refused,
+        index: int,
+        record: Record,
+        window: Window,
+        tally: Tally,
+        judgement: Judgement,
+    ) -> Tally:
+        try:
+            if isinstance(event, Refused):
+                raise event
+            said = self._attribute(event, record)
+        except Refused as refused:
+            letter = DeadLetter(record.offset, index, refused.reason, str(refused), record.key, record.value)
+            judgement.dead_letters.append(letter)
+            size = len(event.items or (0,)) if isinstance(event, Impression) else 1
+            return tally._replace(dead_lettered=tally.dead_lettered + size)
+        total = said.positions.bit_count()
+        fresh = window.add(said.key, said.positions)
+        if window.is_late(said.token.issued_ms):
+            detail = Reason.LATE.value
+            judgement.dead_letters.append(
+                DeadLetter(record.offset, index, Reason.LATE, detail, record.key, record.value)
+            )
+            return tally._replace(late=tally.late + total)
+        if fresh:
+            judgement.credits.append(Credit(record.offset, record.append_ms, said.token, fresh, said.reward))
+        implied = window.add(said.impression_key, fresh) if said.reward is not None and fresh else 0
+        if implied:
+            judgement.credits.append(Credit(record.offset, record.append_ms, said.token, implied, None))
+        counted = fresh.bit_count()
+        return tally._replace(
+            folded=tally.folded + counted,
+            duplicates=tally.duplicates + total - counted,
+            implied=tally.implied + implied.bit_count(),
+        )
+
+    def _attribute(self, event: Impression | Reward, record: Record) -> Attribution:
+        try:
+            token = self._decode(event.attribution_token)
+        except TokenError as error:
+            raise Refused(Reason.FORGED, str(error)) from error
+        if token.epoch != self._epoch:
+            raise Refused(Reason.OTHER_EPOCH)
+        # The key names the partition, so this also refuses records put into a partition that is not theirs.
+        if token.recommendation_id.encode() != record.key:
+            raise Refused(Reason.OTHER_REQUEST)
+        check_time(token, record.append_ms)
+        return attribute(event, token, self._manifest(token.version), self._pseudonym_key)
+
+
+def parse(value: bytes) -> list[Impression | Reward | Refused]:
+    """A record's events; what is not an event becomes its refusal, in its place."""
+    try:
+        if value[:1] != b"[":
+            return [EVENT.validate_json(value)]
+        return list(EVENTS.validate_json(value))
+    except ValidationError as error:
+        whole = Refused(Reason.NOT_AN_EVENT, _explain(error))
+    try:
+        parts = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return [whole]
+    return [_parse_part(part) for part in parts] if isinstance(parts, list) and parts else [whole]
+
+
+def _parse_part(part: object) -> Impression | Reward | Refused:
+    try:
+        return EVENT.validate_python(part)
+    except ValidationError as error:
+        return Refused(Reason.NOT_AN_EVENT, _explain(error))
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}".lstrip(": ")

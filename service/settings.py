@@ -1,0 +1,138 @@
+"""Settings: one typed class, read from environment variables (and a `.env` file), all in upper case."""
+
+from __future__ import annotations
+
+import secrets
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from bandit.policies import DEFAULT_POLICY, POLICIES
+
+DEVELOPMENT_SECRET = "development-only"  # noqa: S105
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+
+
+class Environment(StrEnum):
+    """Where the service runs; only development may use the default secrets."""
+
+    DEVELOPMENT = "development"
+    PRODUCTION = "production"
+
+
+class Arm(BaseModel):
+    """One entry of the experiment table: who gets which policy, and whose statistics it learns from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Name
+    policy: str = DEFAULT_POLICY
+    share: float = Field(default=1.0, ge=0)
+    namespace: Name = "default"
+
+    @model_validator(mode="after")
+    def _policy_exists(self) -> Self:
+        if self.policy not in POLICIES:
+            raise ValueError(f"arm {self.name}: no policy {self.policy}; choose one of {', '.join(POLICIES)}")
+        return self
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. The README's table is compared with this class by a test."""
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True)
+
+    environment: Environment = Field(Environment.DEVELOPMENT, description="`production` refuses default secrets")
+    state_folder: Path = Field(Path("state"), description="where the embedded service keeps its log, store and secret")
+    bundles: str = Field("bundles", description="folder or fsspec address (`s3://…`) of the published bundles")
+    redis_url: str | None = Field(None, description="Redis or Valkey; unset: a private Valkey is started")
+    kafka_bootstrap_servers: str | None = Field(None, description="Apache Kafka; unset: the SQLite log")
+    kafka_topic: str = Field("feedback", description="topic of the feedback log")
+    kafka_dead_letter_topic: str = Field("feedback.dead-letter", description="topic of what cannot be folded")
+    kafka_group: str = Field("fold", description="consumer group of the folds")
+    kafka_replication: int = Field(1, ge=1, description="replicas of the topics that the service creates")
+
+    host: str = Field("127.0.0.1", description="address the API listens on")
+    port: int = Field(8000, ge=0, le=65535, description="port the API listens on")
+    fold_port: int = Field(8001, ge=0, le=65535, description="port of the fold's own metrics and health")
+    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="least level that is logged")
+    log_format: str = Field("console", pattern="^(console|json)$", description="`json` for machines")
+
+    token_keys: dict[int, SecretStr] = Field(
+        {1: SecretStr(DEVELOPMENT_SECRET)}, description="JSON object key id → secret; all of them verify tokens"
+    )
+    token_key: int = Field(1, ge=0, le=255, description="the key id that signs")
+    token_life_s: int = Field(3600, ge=1, le=30 * 86400, description="seconds for which feedback on a slate counts")
+    pseudonym_key: SecretStr = Field(
+        SecretStr(DEVELOPMENT_SECRET), description="key of the hashes that stand for user and item ids"
+    )
+
+    arms: list[Arm] = Field([Arm(name="default")], min_length=1, description="the experiment table, a JSON list")
+    logging_share: float = Field(0.02, ge=0, le=1, description="share of requests drawn at random for evaluation")
+    logging_k: int = Field(20, ge=1, description="those requests draw from the k best")
+    served_is_shown: bool = Field(False, description="count every served item as an impression at once")
+
+    key_prefix: str = Field("om", pattern=r"^[A-Za-z0-9_.-]+$", description="prefix of all keys in Redis")
+    shards: int = Field(8, ge=1, le=1024, description="S; frozen when first used")
+    partitions: int = Field(8, ge=1, le=1024, description="P of the feedback log; frozen when first used")
+    window_records: int = Field(1 << 18, ge=1, description="N, the duplicate window in records; frozen when first used")
+    log_retention_s: int = Field(
+        7 * 86400, ge=60, description="seconds the feedback log keeps; more than a token's life"
+    )
+    batch_records: int = Field(500, ge=1, description="records the fold takes at a time from a partition")
+    call_edges: int = Field(8192, ge=6400, description="most edges one function call in Redis may add to")
+    seen_items: int = Field(500, ge=0, description="newest seen items kept per user")
+    recent_items: int = Field(50, ge=0, description="newest rewarded items kept per user")
+    bundle_wait_s: float = Field(60, ge=0, description="how long the fold waits for a bundle that a token names")
+
+    @model_validator(mode="after")
+    def _hangs_together(self) -> Self:
+        if self.token_key not in self.token_keys:
+            raise ValueError(f"TOKEN_KEY is {self.token_key}, but TOKEN_KEYS has only {sorted(self.token_keys)}")
+        if not all(0 <= key_id <= 255 for key_id in self.token_keys):
+            raise ValueError("TOKEN_KEYS: key ids lie in [0, 255]")
+        names = [arm.name for arm in self.arms]
+        if len(set(names)) != len(names) or sum(arm.share for arm in self.arms) <= 0:
+            raise ValueError("ARMS: names must differ and the shares add up to more than 0")
+        if self.log_retention_s <= self.token_life_s + 60:
+            raise ValueError("LOG_RETENTION_S must exceed TOKEN_LIFE_S by more than a minute")
+        if self.environment is Environment.PRODUCTION and self.has_default_secrets:
+            raise ValueError(
+                "ENVIRONMENT=production refuses the default secrets: set TOKEN_KEYS and PSEUDONYM_KEY, "
+                'e.g. TOKEN_KEYS=\'{"1":"…"}\' with the output of `openssl rand -hex 32`'
+            )
+        return self
+
+    @property
+    def has_default_secrets(self) -> bool:
+        """Whether any secret is still the one in the source."""
+        values = [self.pseudonym_key, *self.token_keys.values()]
+        return any(secret.get_secret_value() in ("", DEVELOPMENT_SECRET) for secret in values)
+
+    @property
+    def verifying_keys(self) -> dict[int, bytes]:
+        """Key id → bytes of every key that verifies tokens."""
+        return {key_id: secret.get_secret_value().encode() for key_id, secret in self.token_keys.items()}
+
+    @property
+    def pseudonym_bytes(self) -> bytes:
+        """The pseudonyms' key as bytes, at most 64 of them."""
+        return self.pseudonym_key.get_secret_value().encode()[:64]
+
+    @property
+    def feedback_database(self) -> Path:
+        """The SQLite log's file."""
+        return self.state_folder / "feedback.sqlite"
+
+
+def development_secret(folder: Path) -> str:
+    """The embedded service's own secret: made once, kept in the state folder, readable by its owner alone."""
+    path = folder / "secret"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        path.write_text(secrets.token_hex(32))
+    return path.read_text()

@@ -1,0 +1,190 @@
+"""The attribution token: all that the fold needs to credit a slate, signed, so that nothing is stored per request.
+
+Layout 1, little-endian, base64url without padding, about 460 characters for 20 items:
+
+    head     layout u8, key id u8, log epoch 16, request id 16, user pseudonym 16, issued u64 (ms), life u32 (s),
+             randomised over u16, then the lengths of arm, namespace, version, context (K) and items (n), u8 each,
+             and the width of a slot in bytes, u8
+    names    arm, namespace, version (UTF-8)
+    context  clusters u32[K], weights u16[K] in units of 2⁻¹⁵
+    items    pseudonyms u32[n]; flags u8[n]; a bit per context cluster that has an edge, ⌈K/8⌉ bytes each;
+             the slots of those edges, item by item
+    seal     the first 16 bytes of HMAC-SHA256 over all before it
+"""
+
+from __future__ import annotations
+
+import binascii
+import hmac
+import struct
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+LAYOUT = 1
+HEAD = struct.Struct("<BB16s16s16sQIHBBBBBB")
+SEAL_BYTES = 16
+HAS_PROPENSITY = 1
+# Reserved: the item is younger than the bundle, its edges are named by its number in the log of items.
+FRESH = 2
+NO_EDGE = -1
+SLOT_TYPES: dict[int, np.dtype[np.unsignedinteger]] = {1: np.dtype("u1"), 2: np.dtype("<u2"), 4: np.dtype("<u4")}
+
+
+class TokenError(ValueError):
+    """A token that is not ours, or no longer as we signed it."""
+
+
+class AttributionToken(NamedTuple):
+    """A served slate, as the fold needs it.
+
+    Attributes:
+        epoch: 16 bytes, the feedback log's epoch; offsets mean nothing in another.
+        request_id: 16 bytes; its text form is the recommendation id and the log record's key.
+        user: 16 bytes, the user's pseudonym, zeros for nobody.
+        issued_ms: when the slate was served, Unix time in ms.
+        life_s: for how long feedback on it counts.
+        randomised_over: k when the slate was drawn from the k best, 0 when it was not random.
+        arm, namespace, version: who chose, whose statistics learn, on which bundle.
+        clusters: uint32[K], the context's clusters.
+        weights: int64[K], its weights in units of 2⁻¹⁵.
+        items: uint32[n], item pseudonyms in slate order.
+        flags: uint8[n], HAS_PROPENSITY.
+        slots: int32[n, K], each item's edge to each context cluster, NO_EDGE where there is none.
+    """
+
+    epoch: bytes
+    request_id: bytes
+    user: bytes
+    issued_ms: int
+    life_s: int
+    randomised_over: int
+    arm: str
+    namespace: str
+    version: str
+    clusters: NDArray[np.uint32]
+    weights: NDArray[np.int64]
+    items: NDArray[np.uint32]
+    flags: NDArray[np.uint8]
+    slots: NDArray[np.int32]
+
+    @property
+    def recommendation_id(self) -> str:
+        """The request id as text, 22 characters; also the key of the request's records in the feedback log."""
+        return to_text(self.request_id)
+
+    @property
+    def expires_ms(self) -> int:
+        """Unix time in ms after which feedback is refused."""
+        return self.issued_ms + self.life_s * 1000
+
+
+def to_text(data: bytes) -> str:
+    """base64url without padding."""
+    return urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+
+
+def encode(token: AttributionToken, key_id: int, key: bytes) -> str:
+    """Sign a token. Slots must lie below 2³², weights in [1, 32768], names be at most 255 bytes."""
+    arm, namespace, version = token.arm.encode(), token.namespace.encode(), token.version.encode()
+    present = token.slots >= 0
+    slots = token.slots[present]
+    highest = int(slots.max(initial=0))
+    width = 1 if highest < 1 << 8 else 2 if highest < 1 << 16 else 4
+    head = HEAD.pack(
+        LAYOUT,
+        key_id,
+        token.epoch,
+        token.request_id,
+        token.user,
+        token.issued_ms,
+        token.life_s,
+        token.randomised_over,
+        len(arm),
+        len(namespace),
+        len(version),
+        len(token.clusters),
+        len(token.items),
+        width,
+    )
+    body = b"".join(
+        (
+            head,
+            arm,
+            namespace,
+            version,
+            token.clusters.astype("<u4").tobytes(),
+            token.weights.astype("<u2").tobytes(),
+            token.items.astype("<u4").tobytes(),
+            token.flags.astype("u1").tobytes(),
+            np.packbits(present, axis=1, bitorder="little").tobytes(),
+            slots.astype(SLOT_TYPES[width]).tobytes(),
+        )
+    )
+    return to_text(body + hmac.digest(key, body, "sha256")[:SEAL_BYTES])
+
+
+def decode(text: str, keys: Mapping[int, bytes]) -> AttributionToken:
+    """Verify and read a token.
+
+    Raises:
+        TokenError: not a token, an unknown key id, or a seal that does not fit; the message says which.
+    """
+    try:
+        raw = text.encode("ascii")
+        data = urlsafe_b64decode(raw + b"=" * (-len(raw) % 4))
+    except (UnicodeEncodeError, binascii.Error) as error:
+        raise TokenError("attribution_token is not base64url") from error
+    # The last character may carry bits that decode to nothing: one slate has one spelling.
+    if urlsafe_b64encode(data).rstrip(b"=") != raw:
+        raise TokenError("attribution_token is not base64url")
+    if len(data) < HEAD.size + SEAL_BYTES:
+        raise TokenError("attribution_token is too short")
+    key = keys.get(data[1])
+    if data[0] != LAYOUT or key is None:
+        raise TokenError("attribution_token was signed with a key or layout that is not known here")
+    body, seal = data[:-SEAL_BYTES], data[-SEAL_BYTES:]
+    if not hmac.compare_digest(hmac.digest(key, body, "sha256")[:SEAL_BYTES], seal):
+        raise TokenError("attribution_token was altered or forged")
+    return _read(body)
+
+
+def _read(body: bytes) -> AttributionToken:
+    """Read a body whose seal holds: it is as `encode` wrote it."""
+    _, _, epoch, request_id, user, issued_ms, life_s, randomised_over, *lengths, width = HEAD.unpack_from(body)
+    arm_length, namespace_length, version_length, k, n = lengths
+    at = HEAD.size
+    names = []
+    for length in (arm_length, namespace_length, version_length):
+        names.append(body[at : at + length].decode())
+        at += length
+    clusters = np.frombuffer(body, "<u4", k, at)
+    weights = np.frombuffer(body, "<u2", k, at + 4 * k)
+    at += 6 * k
+    items = np.frombuffer(body, "<u4", n, at)
+    flags = np.frombuffer(body, "u1", n, at + 4 * n)
+    at += 5 * n
+    mask_bytes = (k + 7) // 8
+    masks = np.frombuffer(body, "u1", n * mask_bytes, at).reshape(n, mask_bytes)
+    present = np.unpackbits(masks, axis=1, count=k, bitorder="little").view(np.bool_)
+    slots = np.full((n, k), NO_EDGE, dtype=np.int32)
+    slots[present] = np.frombuffer(body, SLOT_TYPES[width], -1, at + n * mask_bytes)
+    return AttributionToken(
+        epoch,
+        request_id,
+        user,
+        issued_ms,
+        life_s,
+        randomised_over,
+        names[0],
+        names[1],
+        names[2],
+        clusters,
+        weights.astype(np.int64),
+        items,
+        flags,
+        slots,
+    )
