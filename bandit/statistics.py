@@ -39,8 +39,8 @@ def zeros(num_edges: int) -> NDArray[np.int64]:
 
 def natural(sums: NDArray[np.int64]) -> Statistics:
     """Read int64[E, 3] sums in natural units."""
-    columns = np.ascontiguousarray(sums.T) / SCALE
-    return Statistics(columns[0], columns[1], columns[2])
+    d, n, b = (sums[:, field] / SCALE for field in range(FIELDS))
+    return Statistics(d, n, b)
 
 
 def impression(weights: NDArray[np.int64], examination: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -12,6 +12,8 @@ from bandit.prior import Prior
 from bandit.statistics import Statistics
 
 EVERY_CANDIDATE = -1
+ZEROS: NDArray[np.float32] = np.zeros(0, dtype=np.float32)
+FALSES: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
 
 
 class Derived(NamedTuple):
@@ -37,11 +39,11 @@ class Derived(NamedTuple):
 
     mean: NDArray[np.float32]
     optimistic: NDArray[np.float32]
-    variance: NDArray[np.float32]
-    base: NDArray[np.float32]
-    untouched: NDArray[np.bool_]
-    alpha: float
-    bernoulli: bool
+    variance: NDArray[np.float32] = ZEROS
+    base: NDArray[np.float32] = ZEROS
+    untouched: NDArray[np.bool_] = FALSES
+    alpha: float = 0.0
+    bernoulli: bool = False
 
 
 class Policy(Protocol):

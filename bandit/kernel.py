@@ -1,0 +1,239 @@
+"""The kernel: scores all candidates of a request in one fused pass over the edges of its clusters.
+
+Compiled for its exact types on import and cached beside this file: no request ever waits for a compiler. Everything
+here leaves the GIL, so requests on several threads run in parallel, each thread with a `Workspace` of its own.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit, types
+from numpy.typing import NDArray
+
+from bandit.context import UNIT, Context
+from bandit.graph import Graph
+from bandit.policies.base import Derived
+
+Ints = NDArray[np.int32]
+Longs = NDArray[np.int64]
+Floats = NDArray[np.float32]
+Flags = NDArray[np.bool_]
+
+_STEP = 1.0 / UNIT
+
+# Read-only is the wider type: arrays that may be written are accepted as well.
+_INTS = types.Array(types.int32, 1, "C", readonly=True)
+_LONGS = types.Array(types.int64, 1, "C", readonly=True)
+_FLOATS = types.Array(types.float32, 1, "C", readonly=True)
+_FLAGS = types.Array(types.boolean, 1, "C", readonly=True)
+
+
+class Candidates(NamedTuple):
+    """The items with an edge to at least one of a context's clusters, in the order in which they were met.
+
+    Attributes:
+        items: int32[n], item numbers, unique.
+        scores: float32[n].
+        means: float32[n], the expected reward without bonus; score − mean is the bonus.
+        untouched: bool[n], whether an edge among them has never been seen, which gives an infinite bonus.
+    """
+
+    items: NDArray[np.int32]
+    scores: NDArray[np.float32]
+    means: NDArray[np.float32]
+    untouched: NDArray[np.bool_]
+
+
+class Workspace:
+    """One thread's memory between requests, for catalogues of up to `num_items` items; it grows by itself.
+
+    `place` says where in `sums` an item's sums are, offset by a base that every request lifts past all earlier ones:
+    older entries read as absent, so nothing as large as the catalogue is ever cleared.
+    """
+
+    def __init__(self, num_items: int) -> None:
+        self.grow(num_items)
+
+    def grow(self, num_items: int) -> None:
+        """Make room for at least `num_items` items."""
+        self.num_items = num_items
+        self.base = 0
+        self.place = np.full(num_items, -1, dtype=np.int64)
+        self.items = np.empty(num_items + 1, dtype=np.int32)
+        self.sums = np.zeros((num_items + 1, 4), dtype=np.float32)
+
+
+def score(
+    graph: Graph, context: Context, derived: Derived, excluded: NDArray[np.int32], workspace: Workspace
+) -> Candidates:
+    """Score every candidate of a context by the formula of `Derived`.
+
+    Args:
+        graph: the bundle's graph.
+        context: clusters of this graph with weights.
+        derived: what the policy derived for this graph.
+        excluded: int32[m], item numbers that must not appear, in any order; unknown ones are ignored.
+        workspace: the calling thread's own.
+
+    Returns:
+        Fresh arrays: they stay valid when the workspace is used again.
+
+    Raises:
+        IndexError: a cluster that the graph does not have.
+    """
+    if workspace.num_items < graph.num_items:
+        workspace.grow(graph.num_items)
+    workspace.base += workspace.num_items + 1
+    return Candidates(
+        *_score(
+            graph.indptr,
+            graph.items,
+            context.clusters,
+            context.weights,
+            derived.mean,
+            derived.optimistic,
+            derived.variance,
+            derived.base,
+            derived.untouched,
+            derived.alpha,
+            derived.bernoulli,
+            derived.optimistic is derived.mean,
+            excluded,
+            workspace.base,
+            workspace.place,
+            workspace.items,
+            workspace.sums,
+        )
+    )
+
+
+def edges(graph: Graph, context: Context, items: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Find the edges that a slate is credited on.
+
+    Args:
+        graph: the bundle's graph.
+        context: K clusters of this graph.
+        items: int32[L], item numbers.
+
+    Returns:
+        int32[L, K], the slot of each (item, cluster) in the cluster's row, -1 where there is no such edge.
+
+    Raises:
+        IndexError: a cluster that the graph does not have.
+    """
+    slots = np.empty((len(items), len(context.clusters)), dtype=np.int32)
+    _edges(graph.indptr, graph.items, context.clusters, items, slots)
+    return slots
+
+
+def best(values: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+    """The indices of the k largest values, best first, equal ones by lower index.
+
+    Args:
+        values: float32[n], no NaN.
+        k: how many, ≥ 0; all n if k > n.
+
+    Returns:
+        int64[min(k, n)].
+    """
+    n = len(values)
+    if k == 0 or n == 0:
+        return np.zeros(0, dtype=np.int64)
+    kept = np.arange(n) if k >= n else np.flatnonzero(values >= np.partition(values, n - k)[n - k])
+    return kept[np.argsort(-values[kept], kind="stable")[:k]]
+
+
+@njit(
+    types.Tuple((types.int32[::1], types.float32[::1], types.float32[::1], types.boolean[::1]))(  # type: ignore[no-untyped-call]
+        *(_LONGS, _INTS, _INTS, _INTS),
+        *(_FLOATS, _FLOATS, _FLOATS, _FLOATS, _FLAGS, types.float64, types.boolean, types.boolean),
+        *(_INTS, types.int64, types.int64[::1], types.int32[::1], types.float32[:, ::1]),
+    ),
+    cache=True,
+    nogil=True,
+)
+def _score(  # noqa: C901
+    indptr: Longs,
+    edge_items: Ints,
+    clusters: Ints,
+    weights: Ints,
+    mean: Floats,
+    optimistic: Floats,
+    variance: Floats,
+    item_base: Floats,
+    untouched: Flags,
+    alpha: float,
+    bernoulli: bool,
+    optimistic_is_mean: bool,
+    excluded: Ints,
+    base: int,
+    place: Longs,
+    found: Ints,
+    sums: Floats,
+) -> tuple[Ints, Floats, Floats, Flags]:
+    for cluster in clusters:
+        if not 0 <= cluster < len(indptr) - 1:
+            raise IndexError("context: the graph has no such cluster")
+    nowhere = len(place)  # where sums of excluded items go: the last row, which nobody reads
+    for item in excluded:
+        if 0 <= item < nowhere:
+            place[item] = base + nowhere
+
+    has_variance, has_untouched = len(variance) > 0, len(untouched) > 0
+    zero, one = np.float32(0.0), np.float32(1.0)
+    count = 0
+    for k in range(len(clusters)):
+        weight = np.float32(weights[k] * _STEP)
+        for edge in range(indptr[clusters[k]], indptr[clusters[k] + 1]):
+            item = edge_items[edge]
+            at = place[item] - base
+            # Whether an item was met before is a coin flip to the branch predictor: choose by arithmetic instead.
+            new = at >> 63
+            at = (count & new) | (at & ~new)
+            count -= new
+            place[item] = base + at
+            found[at] = item
+            sums[at, 0] += weight * mean[edge]
+            if not optimistic_is_mean:
+                sums[at, 1] += weight * optimistic[edge]
+            if has_variance:
+                sums[at, 2] += weight * weight * variance[edge]
+            if has_untouched:
+                sums[at, 3] += np.float32(untouched[edge])
+
+    scores, means = np.empty(count, dtype=np.float32), np.empty(count, dtype=np.float32)
+    first = np.zeros(count, dtype=np.bool_)
+    for at in range(count):
+        own = item_base[found[at]] if len(item_base) > 0 else zero
+        average = own + sums[at, 0]
+        means[at] = average
+        total = average if optimistic_is_mean else own + sums[at, 1]
+        if has_variance:
+            spread = max(zero, average * (one - average)) if bernoulli else one
+            total += np.float32(alpha) * np.sqrt(spread * sums[at, 2])
+        scores[at] = total
+        if has_untouched:
+            first[at] = sums[at, 3] > zero
+        sums[at, 0] = sums[at, 1] = sums[at, 2] = sums[at, 3] = zero
+    sums[nowhere] = zero
+    return found[:count].copy(), scores, means, first
+
+
+@njit(types.void(_LONGS, _INTS, _INTS, _INTS, types.int32[:, ::1]), cache=True, nogil=True)
+def _edges(indptr: Longs, edge_items: Ints, clusters: Ints, items: Ints, slots: Ints) -> None:
+    for k in range(len(clusters)):
+        cluster = clusters[k]
+        if not 0 <= cluster < len(indptr) - 1:
+            raise IndexError("context: the graph has no such cluster")
+        start, end = indptr[cluster], indptr[cluster + 1]
+        for row in range(len(items)):
+            low, high = start, end
+            while low < high:
+                middle = (low + high) // 2
+                if edge_items[middle] < items[row]:
+                    low = middle + 1
+                else:
+                    high = middle
+            slots[row, k] = low - start if low < end and edge_items[low] == items[row] else -1
