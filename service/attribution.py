@@ -22,7 +22,7 @@ class Reason(StrEnum):
     NOT_AN_EVENT = "not an event"
     FORGED = "token forged, altered or signed with an unknown key"
     OTHER_EPOCH = "token of another log epoch"
-    OTHER_REQUEST = "record key is not the token's request"
+    MISPLACED = "record key or partition is not the token's"
     TOO_EARLY = "appended before its token was issued"
     EXPIRED = "token expired"
     NOT_IN_SLATE = "item was not in the slate"

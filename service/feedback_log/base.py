@@ -39,6 +39,21 @@ class Record(NamedTuple):
     value: bytes
 
 
+class DeadLetter(NamedTuple):
+    """An event that cannot be folded: where it lies, its place in its record, why, and the record as it was.
+
+    (epoch, partition, offset, event) name it: a crash may write one twice, so count distinct names.
+    """
+
+    partition: int
+    offset: int
+    event: int
+    reason: str
+    detail: str
+    key: bytes
+    value: bytes
+
+
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition of a key, the same as Kafka's default partitioner gives."""
     return int(murmur2(key) & 0x7FFFFFFF) % partitions
@@ -95,6 +110,10 @@ class FeedbackLog(Protocol):
         self, assigned: Callable[[Collection[int]], Mapping[int, int]], revoked: Callable[[Collection[int]], None]
     ) -> Subscription:
         """Join the group; `assigned` answers where to start each new partition, `revoked` is told what went."""
+        ...
+
+    def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
+        """Keep what cannot be folded; durable when it returns. Raises LogUnavailable."""
         ...
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from typing import Any, NamedTuple
 
-from service.feedback_log.base import LogReset, LogUnavailable, Position, Record, partition_of
+from service.feedback_log.base import DeadLetter, LogReset, LogUnavailable, Position, Record, partition_of
 
 GROUP_RECORDS = 1000
 READ_RECORDS = 5000
@@ -31,6 +31,10 @@ CREATE TABLE IF NOT EXISTS partitions (
 CREATE TABLE IF NOT EXISTS records (
     partition INTEGER NOT NULL, offset INTEGER NOT NULL, append_ms INTEGER NOT NULL,
     key BLOB NOT NULL, value BLOB NOT NULL, PRIMARY KEY (partition, offset)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS dead_letters (
+    partition INTEGER NOT NULL, offset INTEGER NOT NULL, event INTEGER NOT NULL, reason TEXT NOT NULL,
+    detail TEXT NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL, PRIMARY KEY (partition, offset, event)
 ) WITHOUT ROWID;
 """
 
@@ -108,6 +112,20 @@ class SqliteLog:
     ) -> SqliteSubscription:
         """Take all partitions: a file has one fold."""
         return SqliteSubscription(self, assigned, revoked)
+
+    def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
+        """Keep what cannot be folded, once each."""
+        try:
+            with self._reading:
+                self._reader.execute("BEGIN IMMEDIATE")
+                self._reader.executemany("INSERT OR IGNORE INTO dead_letters VALUES (?, ?, ?, ?, ?, ?, ?)", letters)
+                self._reader.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise LogUnavailable(f"{self._path}: {error}") from error
+
+    def dead_letters(self) -> list[DeadLetter]:
+        """All that were kept."""
+        return [DeadLetter(*row) for row in self._query("SELECT * FROM dead_letters")]
 
     def next_offsets(self) -> dict[int, int]:
         """Partition → the next offset to be given."""

@@ -8,7 +8,7 @@ impression nobody reported implies it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ from bandit.manifest import Manifest
 from service import token as tokens
 from service.attribution import Attribution, Reason, Refused, attribute, check_time
 from service.events import EVENT, EVENTS, Impression, Reward
-from service.feedback_log.base import Record
+from service.feedback_log.base import DeadLetter, Record, partition_of
 from service.fold.window import Window
 from service.token import AttributionToken, TokenError
 
@@ -37,17 +37,6 @@ class Credit(NamedTuple):
     token: AttributionToken
     positions: int
     reward: int | None
-
-
-class DeadLetter(NamedTuple):
-    """An event that cannot be folded: its place, why, and the record as it was."""
-
-    offset: int
-    index: int
-    reason: Reason
-    detail: str
-    key: bytes
-    value: bytes
 
 
 class Tally(NamedTuple):
@@ -73,22 +62,34 @@ class Judge:
     """Knows the keys, the epoch and the manifests; holds no state of any partition."""
 
     def __init__(
-        self, keys: dict[int, bytes], pseudonym_key: bytes, epoch: bytes, manifest: Callable[[str], Manifest]
+        self,
+        keys: Mapping[int, bytes],
+        pseudonym_key: bytes,
+        epoch: bytes,
+        partitions: int,
+        manifest: Callable[[str], Manifest],
     ) -> None:
         """`manifest` answers a version's manifest, waiting for it if it must; what it raises passes through."""
         self._pseudonym_key = pseudonym_key
         self._epoch = epoch
         self._manifest = manifest
-        self._decode = lru_cache(CACHED_TOKENS)(lambda text: tokens.decode(text, keys))
 
-    def judge(self, records: Sequence[Record], window: Window) -> Judgement:
-        """Judge records in offset order, moving the window along."""
+        @lru_cache(CACHED_TOKENS)
+        def decode(text: str) -> tuple[AttributionToken, bytes, int]:
+            token = tokens.decode(text, keys)
+            key = token.recommendation_id.encode()
+            return token, key, partition_of(key, partitions)
+
+        self._decode = decode
+
+    def judge(self, partition: int, records: Sequence[Record], window: Window) -> Judgement:
+        """Judge a partition's records in offset order, moving its window along."""
         judgement = Judgement([], [], [])
         for record in records:
             window.enter(record.offset, record.append_ms)
             tally = Tally(record.offset)
             for index, event in enumerate(parse(record.value)):
-                tally = self._judge_event(event, index, record, window, tally, judgement)
+                tally = self._judge_event(event, index, partition, record, window, tally, judgement)
             judgement.tallies.append(tally)
         return judgement
 
@@ -96,6 +97,7 @@ class Judge:
         self,
         event: Impression | Reward | Refused,
         index: int,
+        partition: int,
         record: Record,
         window: Window,
         tally: Tally,
@@ -104,19 +106,16 @@ class Judge:
         try:
             if isinstance(event, Refused):
                 raise event
-            said = self._attribute(event, record)
+            said = self._attribute(event, partition, record)
         except Refused as refused:
-            letter = DeadLetter(record.offset, index, refused.reason, str(refused), record.key, record.value)
+            letter = _letter(partition, record, index, refused)
             judgement.dead_letters.append(letter)
             size = len(event.items or (0,)) if isinstance(event, Impression) else 1
             return tally._replace(dead_lettered=tally.dead_lettered + size)
         total = said.positions.bit_count()
         fresh = window.add(said.key, said.positions)
         if window.is_late(said.token.issued_ms):
-            detail = Reason.LATE.value
-            judgement.dead_letters.append(
-                DeadLetter(record.offset, index, Reason.LATE, detail, record.key, record.value)
-            )
+            judgement.dead_letters.append(_letter(partition, record, index, Refused(Reason.LATE)))
             return tally._replace(late=tally.late + total)
         if fresh:
             judgement.credits.append(Credit(record.offset, record.append_ms, said.token, fresh, said.reward))
@@ -130,16 +129,15 @@ class Judge:
             implied=tally.implied + implied.bit_count(),
         )
 
-    def _attribute(self, event: Impression | Reward, record: Record) -> Attribution:
+    def _attribute(self, event: Impression | Reward, partition: int, record: Record) -> Attribution:
         try:
-            token = self._decode(event.attribution_token)
+            token, key, home = self._decode(event.attribution_token)
         except TokenError as error:
             raise Refused(Reason.FORGED, str(error)) from error
         if token.epoch != self._epoch:
             raise Refused(Reason.OTHER_EPOCH)
-        # The key names the partition, so this also refuses records put into a partition that is not theirs.
-        if token.recommendation_id.encode() != record.key:
-            raise Refused(Reason.OTHER_REQUEST)
+        if key != record.key or home != partition:
+            raise Refused(Reason.MISPLACED)
         check_time(token, record.append_ms)
         return attribute(event, token, self._manifest(token.version), self._pseudonym_key)
 
@@ -157,6 +155,10 @@ def parse(value: bytes) -> list[Impression | Reward | Refused]:
     except orjson.JSONDecodeError:
         return [whole]
     return [_parse_part(part) for part in parts] if isinstance(parts, list) and parts else [whole]
+
+
+def _letter(partition: int, record: Record, event: int, why: Refused) -> DeadLetter:
+    return DeadLetter(partition, record.offset, event, why.reason.value, str(why), record.key, record.value)
 
 
 def _parse_part(part: object) -> Impression | Reward | Refused:

@@ -1,0 +1,214 @@
+"""The fold's process: follows its share of the partitions, and goes on whatever dies around it."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Collection, Mapping, Sequence
+from types import FrameType
+
+import redis
+import structlog
+from prometheus_client import start_http_server
+from tenacity import retry, retry_if_exception_type, wait_exponential
+
+from service import metrics
+from service.bundles import BundleMissing, Bundles
+from service.feedback_log import open_log
+from service.feedback_log.base import FeedbackLog, LogReset, LogUnavailable, Record
+from service.fold.judgement import Judge
+from service.fold.partition import PartitionFold, RolledBack
+from service.settings import Settings
+from service.store.keys import Keys
+from service.store.redis import Limits, Store, connect
+
+logger = structlog.get_logger(__name__)
+POLL_S = 0.2
+CHECK_EVERY_S = 1.0
+USER_LIFE_MS = 90 * 86_400_000
+
+
+class FoldProcess:
+    """Folds the partitions that the log assigns to it."""
+
+    def __init__(self, settings: Settings, log: FeedbackLog, store: Store) -> None:
+        self._settings = settings
+        self._log = log
+        self._store = store
+        self._bundles = Bundles(settings.bundles, settings.bundle_wait_s)
+        self._limits = Limits(settings.call_edges, settings.seen_items, settings.recent_items, USER_LIFE_MS)
+        self._epoch = log.epoch()
+        self._judge = Judge(
+            settings.verifying_keys,
+            settings.pseudonym_bytes,
+            self._epoch,
+            settings.partitions,
+            self._bundles.manifest,
+        )
+        self._folds: dict[int, PartitionFold] = {}
+        self._stopped: dict[int, str] = {}
+        self._subscription = log.subscribe(self._assigned, self._revoked)
+        self._check_due = 0.0
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Finish the batch in hand, then end `run`."""
+        self._stopping = True
+
+    def run(self) -> None:
+        """Fold until stopped."""
+        while not self._stopping:
+            self.step()
+        self._subscription.close()
+        logger.info("fold stopped")
+
+    def step(self) -> None:
+        """Poll once, fold what came, and look after everything when it is time to."""
+        try:
+            batches = self._subscription.poll(POLL_S, self._settings.batch_records)
+            for partition, records in batches.items():
+                self._fold(partition, records)
+            if time.monotonic() >= self._check_due:
+                self._check()
+                self._check_due = time.monotonic() + CHECK_EVERY_S
+        except redis.RedisError as error:
+            logger.warning("redis is away", error=str(error))
+            self._wait_for_redis()
+            metrics.FOLD_REPLAYS.inc(len(self._folds))
+            self._restart(list(self._folds))
+        except LogUnavailable as error:
+            logger.warning("the feedback log is away", error=str(error))
+            time.sleep(POLL_S)
+        except LogReset as error:
+            for partition in list(self._folds):
+                self._stop_partition(partition, error)
+
+    def _fold(self, partition: int, records: Sequence[Record]) -> None:
+        fold = self._folds.get(partition)
+        if fold is None:
+            return
+        fenced = fold.fenced
+        try:
+            with metrics.FOLD_BATCH_SECONDS.time():
+                fold.fold(records)
+        except RolledBack as error:
+            logger.warning("redis went back, reading again", partition=partition, offset=error.offset)
+            metrics.FOLD_REPLAYS.inc()
+            self._restart([partition])
+        except LogUnavailable:
+            self._restart([partition])
+            raise
+        except (BundleMissing, LogReset) as error:
+            self._stop_partition(partition, error)
+        metrics.FOLD_FENCED.inc(fold.fenced - fenced)
+
+    def _assigned(self, partitions: Collection[int]) -> Mapping[int, int]:
+        logger.info("partitions assigned", partitions=sorted(partitions))
+        try:
+            return self._start(sorted(partitions))
+        except redis.RedisError as error:
+            logger.warning("redis is away", error=str(error))
+            self._wait_for_redis()
+            return self._start(sorted(partitions))
+
+    def _revoked(self, partitions: Collection[int]) -> None:
+        logger.info("partitions revoked", partitions=sorted(partitions))
+        for partition in partitions:
+            self._folds.pop(partition, None)
+            self._stopped.pop(partition, None)
+            metrics.FOLD_STOPPED.labels(partition).set(0)
+
+    def _start(self, partitions: Sequence[int]) -> dict[int, int]:
+        """Make the partitions' folds anew from Redis and the log; where each reads on."""
+        starts = {}
+        for partition, watermarks in self._store.watermarks(self._epoch, partitions).items():
+            fold = PartitionFold(
+                partition,
+                self._epoch,
+                self._log,
+                self._store,
+                self._judge,
+                self._bundles.manifest,
+                self._limits,
+                self._settings.window_records,
+            )
+            try:
+                starts[partition] = fold.start(watermarks)
+                self._folds[partition] = fold
+            except (LogReset, BundleMissing) as error:
+                # The position that a stopped partition is left at is never read from, but must lie in the log.
+                starts[partition] = self._log.bounds(partition)[1]
+                self._stop_partition(partition, error)
+        return starts
+
+    def _restart(self, partitions: Sequence[int]) -> None:
+        for partition, offset in self._start(partitions).items():
+            self._subscription.seek(partition, offset)
+
+    def _stop_partition(self, partition: int, error: Exception) -> None:
+        logger.error("partition stopped until the fold is restarted", partition=partition, error=str(error))
+        self._folds.pop(partition, None)
+        self._stopped[partition] = str(error)
+        metrics.FOLD_STOPPED.labels(partition).set(1)
+
+    def _check(self) -> None:
+        """Notice a Redis that went back while nothing came, and a log that was made anew; export what is behind."""
+        if self._folds and self._log.epoch() != self._epoch:
+            raise LogReset(
+                "the feedback log was made anew: its epoch changed. Restart the fold to go on with the new one"
+            )
+        rolled_back = []
+        for partition, watermarks in self._store.watermarks(self._epoch, list(self._folds)).items():
+            fold = self._folds[partition]
+            if any(found < held for found, held in zip(watermarks, fold.watermarks, strict=True)):
+                rolled_back.append(partition)
+            metrics.FOLD_LAG.labels(partition).set(self._log.bounds(partition)[1] - fold.position)
+        if rolled_back:
+            logger.warning("redis went back, reading again", partitions=rolled_back)
+            metrics.FOLD_REPLAYS.inc(len(rolled_back))
+            self._restart(rolled_back)
+        for outcome, count in self._store.totals().items():
+            metrics.EVENTS_FOLDED.labels(outcome).set(count)
+
+    @retry(retry=retry_if_exception_type(redis.RedisError), wait=wait_exponential(multiplier=0.05, max=1))
+    def _wait_for_redis(self) -> None:
+        if not self._stopping:
+            self._store.prepare(frozen_facts(self._settings))
+
+
+def frozen_facts(settings: Settings) -> dict[str, int]:
+    """What may not change while the statistics live."""
+    return {
+        "shards": settings.shards,
+        "partitions": settings.partitions,
+        "window_records": settings.window_records,
+    }
+
+
+def run(settings: Settings, redis_url: str) -> None:
+    """Run a fold until SIGTERM or SIGINT; wait, saying so, for what is not up yet.
+
+    Raises:
+        StoreError: Redis cannot serve us as it is set up.
+        LogReset: the log was made with another number of partitions.
+    """
+    store = Store(connect(redis_url), Keys(settings.key_prefix, settings.shards))
+    waiting = retry(
+        retry=retry_if_exception_type((redis.RedisError, LogUnavailable)),
+        wait=wait_exponential(multiplier=0.1, max=5),
+        before_sleep=lambda state: logger.warning("waiting", error=str(state.outcome and state.outcome.exception())),
+    )
+    waiting(store.prepare)(frozen_facts(settings))
+    log = waiting(open_log)(settings)
+    process = FoldProcess(settings, log, store)
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        process.stop()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    if settings.fold_port:
+        start_http_server(settings.fold_port, settings.host)
+    logger.info("fold started", log=type(log).__name__)
+    process.run()
+    log.close()

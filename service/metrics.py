@@ -1,0 +1,43 @@
+"""Prometheus metrics, all in one place so that their names stay one family."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+MILLISECONDS = [
+    m / 1000 for m in (1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 50, 70, 100, 150, 200, 300, 500, 700, 1000, 2000, 5000)
+]
+
+# API
+REQUEST_SECONDS = Histogram(
+    "om_request_seconds",
+    "Time to answer a request.",
+    ["route", "status"],
+    buckets=[0.0001, 0.0002, 0.0005, *MILLISECONDS],
+)
+SLATE_ITEMS = Counter(
+    "om_slate_items", "Items served, by arm and source (explore, exploit, fallback).", ["arm", "source"]
+)
+EVENTS_RECEIVED = Counter(
+    "om_events_received", "Feedback over HTTP, counted per (event, item), by verdict and reason.", ["verdict", "reason"]
+)
+# Replica
+FRESHNESS_SECONDS = Histogram(
+    "om_freshness_seconds",
+    "From a feedback event being accepted to the changed score being served, per event and shard.",
+    buckets=MILLISECONDS,
+)
+REPLICA_AGE_SECONDS = Gauge("om_replica_age_seconds", "Since the replica last heard from Redis.")
+REPLICA_REREADS = Counter("om_replica_rereads", "Shards read again because their change stream had a gap.")
+REPLICA_DERIVE_SECONDS = Histogram(
+    "om_replica_derive_seconds", "Time to derive one arm's scores from its statistics.", buckets=MILLISECONDS
+)
+# Fold
+EVENTS_FOLDED = Gauge(
+    "om_events_folded", "Events in the statistics' own books, by outcome; exactly once, from Redis.", ["outcome"]
+)
+FOLD_LAG = Gauge("om_fold_lag_records", "Records of the log that are not folded yet.", ["partition"])
+FOLD_STOPPED = Gauge("om_fold_stopped", "1 for a partition that waits for an operator.", ["partition"])
+FOLD_BATCH_SECONDS = Histogram("om_fold_batch_seconds", "Time to fold a batch of one partition.", buckets=MILLISECONDS)
+FOLD_FENCED = Counter("om_fold_fenced", "Function calls refused since a shard's watermark was another.")
+FOLD_REPLAYS = Counter("om_fold_replays", "Partitions read again since Redis went back, or was away.")

@@ -1,0 +1,135 @@
+#!lua name=om
+
+-- The one write of the system: add a batch's deltas to a shard if, and only if, nobody got further.
+-- All arguments are checked before the first write, since a function is atomic but does not roll back.
+
+local EDGE = 28 -- slot u32 and d, n, b i64, big-endian
+local VALUES = 24
+local USER_ITEM = 12 -- item u32 (kept as bytes) and time u64, big-endian
+local MOST_ARGUMENTS = 4000 -- of one BITFIELD or ZADD; Lua's stack takes about 8000
+
+-- Checks a row's blob and turns it into the argument lists of BITFIELD.
+local function increments(blob)
+  local lists, list, last = {}, {'OVERFLOW', 'SAT'}, -1
+  for at = 1, #blob, EDGE do
+    local slot, d, n, b = struct.unpack('>I4i8i8i8', blob, at)
+    if slot <= last or d < 0 or n < 0 or b < 0 then
+      return nil
+    end
+    last = slot
+    for field, delta in ipairs({d, n, b}) do
+      if delta > 0 then
+        list[#list + 1] = 'INCRBY'
+        list[#list + 1] = 'i64'
+        list[#list + 1] = '#' .. (3 * slot + field - 1)
+        list[#list + 1] = delta
+      end
+    end
+    if #list > MOST_ARGUMENTS then
+      lists[#lists + 1] = list
+      list = {'OVERFLOW', 'SAT'}
+    end
+  end
+  if #list > 2 then
+    lists[#lists + 1] = list
+  end
+  return lists
+end
+
+-- The new absolute values of the edges that a blob names, in the blob's own form. Read as bytes: Lua's numbers round
+-- above 2^53.
+local function values(key, blob)
+  local first = struct.unpack('>I4', blob, 1)
+  local last = struct.unpack('>I4', blob, #blob - EDGE + 1)
+  local row = redis.call('GETRANGE', key, first * VALUES, (last + 1) * VALUES - 1)
+  local out = {}
+  for at = 1, #blob, EDGE do
+    local slot = struct.unpack('>I4', blob, at)
+    local from = (slot - first) * VALUES
+    local value = string.sub(row, from + 1, from + VALUES)
+    out[#out + 1] = string.sub(blob, at, at + 3) .. value .. string.rep('\0', VALUES - #value)
+  end
+  return table.concat(out)
+end
+
+-- KEYS  watermarks, changes, totals, then R rows, then U users' sets
+-- ARGV  field, expected, next, R, U, most edges, stream length, times blob, user life (ms),
+--       number of totals T, T × (name, count), R × deltas blob, U × (most items, items blob)
+-- Answers {1, next} if it added, {0, actual watermark} if not.
+local function fold(keys, args)
+  local field, expected, following = args[1], tonumber(args[2]), tonumber(args[3])
+  local rows, users, cap = tonumber(args[4]), tonumber(args[5]), tonumber(args[6])
+  local stream_length, times, life, totals = tonumber(args[7]), args[8], tonumber(args[9]), tonumber(args[10])
+  if not (expected and following and rows and users and cap and stream_length and life and totals)
+    or following < expected or #keys ~= 3 + rows + users or #args ~= 10 + 2 * totals + rows + 2 * users then
+    return redis.error_reply('OMARGS counts do not fit')
+  end
+
+  local first_row, first_user = 10 + 2 * totals, 10 + 2 * totals + rows
+  local edges, prepared = 0, {}
+  for r = 1, rows do
+    local blob = args[first_row + r]
+    edges = edges + #blob / EDGE
+    if #blob == 0 or #blob % EDGE ~= 0 or edges > cap then
+      return redis.error_reply('OMARGS deltas too long or torn')
+    end
+    prepared[r] = increments(blob)
+    if not prepared[r] then
+      return redis.error_reply('OMARGS slots must ascend and deltas not be negative')
+    end
+  end
+  for u = 1, users do
+    local most, blob = tonumber(args[first_user + 2 * u - 1]), args[first_user + 2 * u]
+    if not most or #blob == 0 or #blob % USER_ITEM ~= 0 then
+      return redis.error_reply('OMARGS user items torn')
+    end
+  end
+  for t = 1, totals do
+    if not tonumber(args[10 + 2 * t]) then
+      return redis.error_reply('OMARGS totals must be numbers')
+    end
+  end
+
+  local actual = tonumber(redis.call('HGET', keys[1], field) or '0')
+  if actual ~= expected then
+    return {0, actual}
+  end
+
+  local entry = {}
+  for r = 1, rows do
+    local key = keys[3 + r]
+    for _, list in ipairs(prepared[r]) do
+      redis.call('BITFIELD', key, unpack(list))
+    end
+    entry[#entry + 1] = string.match(key, '}:row:(.*)$')
+    entry[#entry + 1] = values(key, args[first_row + r])
+  end
+  for u = 1, users do
+    local key, most, blob = keys[3 + rows + u], args[first_user + 2 * u - 1], args[first_user + 2 * u]
+    local list = {}
+    for at = 1, #blob, USER_ITEM do
+      list[#list + 1] = struct.unpack('>I8', blob, at + 4)
+      list[#list + 1] = string.sub(blob, at, at + 3)
+      if #list > MOST_ARGUMENTS or at + USER_ITEM > #blob then
+        redis.call('ZADD', key, 'GT', unpack(list))
+        list = {}
+      end
+    end
+    redis.call('ZREMRANGEBYRANK', key, 0, -(most + 1))
+    local newest = redis.call('ZRANGE', key, -1, -1, 'WITHSCORES')
+    if newest[2] then
+      redis.call('PEXPIREAT', key, newest[2] + life)
+    end
+  end
+  for t = 1, totals do
+    redis.call('HINCRBY', keys[3], args[9 + 2 * t], args[10 + 2 * t])
+  end
+  if rows > 0 then
+    local sequence = redis.call('HINCRBY', keys[1], 'sequence', 1)
+    redis.call('XADD', keys[2], 'MAXLEN', '~', stream_length, '*', 'sequence', sequence, 'times', times, unpack(entry))
+  end
+  redis.call('HSET', keys[1], field, following)
+  return {1, following}
+end
+
+redis.register_function('om_fold', fold)
