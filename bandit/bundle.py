@@ -30,6 +30,8 @@ from bandit.manifest import SCHEMA_VERSION, Manifest
 from bandit.prior import Prior
 
 MANIFEST, ARRAYS, ITEMS, USERS = "manifest.json", "arrays.safetensors", "items.parquet", "users.parquet"
+# Stands where the manifest's own checksum goes, while that is computed.
+_UNSIGNED = "0" * 64
 
 
 class BundleError(Exception):
@@ -107,14 +109,15 @@ def write(bundle: Bundle, root: str) -> str:
         ITEMS: _parquet(bundle.items),
         USERS: _parquet(bundle.users),
     }
-    checksums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    manifest = bundle.manifest.model_copy(update={"checksums": checksums})
+    checksums = {name: _checksum(content) for name, content in files.items()}
+    manifest = bundle.manifest.model_copy(update={"checksums": checksums | {MANIFEST: _UNSIGNED}})
+    unsigned = manifest.model_dump_json(indent=2).encode()
     fs.makedirs(folder, exist_ok=True)
     for name, content in files.items():
         fs.pipe_file(f"{folder}/{name}", content)
     # A reader may look at any moment, and object stores cannot rename: the manifest comes last, whole.
     partial = f"{folder}/.{MANIFEST}"
-    fs.pipe_file(partial, manifest.model_dump_json(indent=2).encode())
+    fs.pipe_file(partial, unsigned.replace(_UNSIGNED.encode(), _checksum(unsigned).encode()))
     fs.mv(partial, f"{folder}/{MANIFEST}")
     return f"{root.rstrip('/')}/{bundle.manifest.version}"
 
@@ -142,7 +145,7 @@ def load(root: str, version: str) -> Bundle:
     contents = {}
     for name in (ARRAYS, ITEMS, USERS):
         contents[name] = _read(root, version, name)
-        if hashlib.sha256(contents[name]).hexdigest() != manifest.checksums.get(name):
+        if _checksum(contents[name]) != manifest.checksums.get(name):
             raise BundleError(f"{where}: {name} does not match its checksum; publish the bundle again")
     try:
         arrays = safetensors.numpy.load(contents[ARRAYS])
@@ -204,7 +207,14 @@ def _manifest(content: bytes, where: str) -> Manifest:
         raise BundleError(
             f"{where}: schema version {manifest.schema_version}, this program reads {SCHEMA_VERSION}; build it anew"
         )
+    signed = manifest.checksums.get(MANIFEST, "")
+    if not signed or _checksum(content.replace(signed.encode(), _UNSIGNED.encode())) != signed:
+        raise BundleError(f"{where}: {MANIFEST} does not match its checksum; publish the bundle again")
     return manifest
+
+
+def _checksum(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _check(bundle: Bundle) -> None:
@@ -227,11 +237,22 @@ def _check(bundle: Bundle) -> None:
         "user clusters": _within(bundle.user_clusters, counts.clusters),
         "population": int(bundle.population.weights.sum()) == UNIT
         and _within(bundle.population.clusters, counts.clusters),
-        "parents": len(bundle.parents) == (0 if bundle.manifest.parent_version is None else counts.clusters),
+        "parents": len(bundle.parents) == (0 if bundle.manifest.parent_version is None else counts.clusters)
+        and _injective(bundle.parents),
+        "prior": bool(
+            ((bundle.prior.probability >= 0) & (bundle.prior.probability <= 1)).all()
+            and (bundle.prior.strength > 0).all()
+            and np.isfinite(bundle.prior.strength).all()
+        ),
     }
     wrong = [name for name, holds in facts.items() if not holds]
     if wrong:
         raise BundleError(f"bundle {bundle.manifest.version} contradicts itself in: {', '.join(wrong)}")
+
+
+def _injective(parents: NDArray[np.int32]) -> bool:
+    known = parents[parents >= 0]
+    return len(np.unique(known)) == len(known)
 
 
 def _within(clusters: NDArray[np.int32], num_clusters: int) -> bool:

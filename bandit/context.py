@@ -30,7 +30,8 @@ def quantise(weights: NDArray[np.floating]) -> NDArray[np.int32]:
 
     Largest remainders get the units that flooring left over; every result is within one unit of the exact share.
     """
-    shares = weights / weights.sum(axis=-1, keepdims=True) * UNIT
+    relative = weights / weights.max(axis=-1, keepdims=True, initial=0)  # large finite weights have an infinite sum
+    shares = relative / relative.sum(axis=-1, keepdims=True) * UNIT
     floors = np.floor(shares).astype(np.int32)
     missing = UNIT - floors.sum(axis=-1, keepdims=True)
     by_remainder = np.argsort(np.argsort(floors - shares, axis=-1, kind="stable"), axis=-1, kind="stable")

@@ -36,7 +36,9 @@ class DiagLinUCBPrior:
         """See `Policy`."""
         g = calibration(float(statistics.b.sum()), float(statistics.n @ prior.probability))
         d = self.d0 + statistics.d
-        theta = ((statistics.b + prior.probability * np.float64(self.d0 * g)) / d).astype(np.float32)
+        b = np.multiply(prior.probability, self.d0 * g, dtype=np.float64)
+        b += statistics.b
+        theta = (b / d).astype(np.float32)
         return Derived(
             mean=theta,
             optimistic=theta,
