@@ -51,7 +51,7 @@ def from_pairs(clusters: NDArray[np.integer], weights: NDArray[np.floating], num
         raise ValueError("context: a cluster is named twice")
     if clusters.min() < 0 or clusters.max() >= num_clusters:
         raise ValueError(f"context: clusters must lie in [0, {num_clusters})")
-    if not np.isfinite(weights).all() or weights.min() < 0 or weights.sum() <= 0:
+    if not np.isfinite(weights).all() or weights.min() < 0 or weights.max() <= 0:
         raise ValueError("context: weights must be finite, not negative and not all zero")
     units = quantise(weights)
     kept = units > 0

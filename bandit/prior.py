@@ -43,5 +43,5 @@ def from_softmax(softmax: NDArray[np.floating], indptr: NDArray[np.int64]) -> ND
     counts = np.diff(indptr)
     rows = np.repeat(np.arange(len(counts)), counts)
     totals = np.bincount(rows, weights=softmax, minlength=len(counts))
-    mean = np.divide(totals, counts, out=np.ones_like(totals), where=totals > 0)
-    return np.clip(BASE_RATE * softmax / mean[rows], 0.005, 0.5).astype(np.float32)
+    totals[totals == 0] = 1.0
+    return np.clip(BASE_RATE * (softmax / totals[rows] * counts[rows]), 0.005, 0.5).astype(np.float32)
