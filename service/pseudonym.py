@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from hashlib import blake2b
 
@@ -26,3 +27,14 @@ def of_item(item_id: str, key: bytes) -> int:
 def of_items(item_ids: Iterable[str], key: bytes) -> NDArray[np.uint32]:
     """Pseudonyms of a whole catalogue: uint32[J]."""
     return np.fromiter((of_item(item_id, key) for item_id in item_ids), dtype=np.uint32)
+
+
+def of_session(session_id: str, key: bytes) -> bytes:
+    """A session's pseudonym: 16 bytes, never the same as a user's."""
+    data = session_id.encode("utf-8", "surrogatepass")
+    return blake2b(data, digest_size=USER_BYTES, key=key, person=b"session").digest()
+
+
+def by_chance() -> bytes:
+    """16 random bytes, for somebody who gives neither."""
+    return os.urandom(USER_BYTES)

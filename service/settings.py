@@ -73,6 +73,7 @@ class Settings(BaseSettings):
     arms: list[Arm] = Field([Arm(name="default")], min_length=1, description="the experiment table, a JSON list")
     logging_share: float = Field(0.02, ge=0, le=1, description="share of requests drawn at random for evaluation")
     logging_k: int = Field(20, ge=1, description="those requests draw from the k best")
+    seed: int | None = Field(None, description="seed of the server's own chance, for repeatable runs")
     served_is_shown: bool = Field(False, description="count every served item as an impression at once")
 
     key_prefix: str = Field("om", pattern=r"^[A-Za-z0-9_.-]+$", description="prefix of all keys in Redis")

@@ -3,7 +3,7 @@
 Layout 1, little-endian, base64url without padding, about 460 characters for 20 items:
 
     head     layout u8, key id u8, log epoch 16, request id 16, user pseudonym 16, issued u64 (ms), life u32 (s),
-             randomised over u16, then the lengths of arm, namespace, version, context (K) and items (n), u8 each,
+             randomised over u32, then the lengths of arm, namespace, version, context (K) and items (n), u8 each,
              and the width of a slot in bytes, u8
     names    arm, namespace, version (UTF-8)
     context  clusters u32[K], weights u16[K] in units of 2⁻¹⁵
@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 LAYOUT = 1
-HEAD = struct.Struct("<BB16s16s16sQIHBBBBBB")
+HEAD = struct.Struct("<BB16s16s16sQIIBBBBBB")
 SEAL_BYTES = 16
 HAS_PROPENSITY = 1
 # Reserved: the item is younger than the bundle, its edges are named by its number in the log of items.

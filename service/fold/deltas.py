@@ -29,8 +29,12 @@ class Row(NamedTuple):
 
 
 class UserItems(NamedTuple):
-    """Items that a user saw (or, if `rewarded`, answered): pseudonyms uint32[n], and when their slate was served."""
+    """Items that a user saw (or, if `rewarded`, answered): pseudonyms uint32[n], and when their slate was served.
 
+    `offset` is the record that says so.
+    """
+
+    offset: int
     user: bytes
     rewarded: bool
     items: NDArray[np.uint32]
@@ -105,7 +109,7 @@ def rows(edges: Edges, kept: NDArray[np.bool_]) -> list[Row]:
 def user_items(credited: Sequence[Credit]) -> list[UserItems]:
     """What users saw and answered; nothing of nobody."""
     return [
-        UserItems(credit.token.user, credit.reward is not None, _items(credit), credit.token.issued_ms)
+        UserItems(credit.offset, credit.token.user, credit.reward is not None, _items(credit), credit.token.issued_ms)
         for credit in credited
         if credit.token.user != NOBODY and credit.reward != 0
     ]

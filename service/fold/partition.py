@@ -14,7 +14,7 @@ import numpy as np
 from bandit.manifest import Manifest
 from service.feedback_log.base import FeedbackLog, LogReset, Record
 from service.fold.deltas import Edges, UserItems, rows, spread, user_items
-from service.fold.judgement import Credit, Judge, Tally
+from service.fold.judgement import Judge, Tally
 from service.fold.window import Window
 from service.store.keys import watermark_field
 from service.store.redis import Limits, ShardDeltas, Store
@@ -31,8 +31,8 @@ class RolledBack(Exception):  # noqa: N818 - names what happened
 class Batch(NamedTuple):
     """A judged batch, ready to be split by shard."""
 
-    credits: list[Credit]
     edges: Edges
+    users: list[UserItems]
     tallies: list[Tally]
 
 
@@ -106,7 +106,8 @@ class PartitionFold:
         new_letters = [letter for letter in judgement.dead_letters if letter.offset >= self.position]
         if new_letters:
             self._log.dead_letter(new_letters)
-        batch = Batch(judgement.credits, spread(judgement.credits, self._manifest), judgement.tallies)
+        credited = judgement.credits
+        batch = Batch(spread(credited, self._manifest), user_items(credited), judgement.tallies)
         self._add(batch, [record.offset for record in records])
 
     def _add(self, batch: Batch, offsets: Sequence[int]) -> None:
@@ -134,9 +135,11 @@ class PartitionFold:
         edges = batch.edges
         lacking = (edges.offset >= expected) & (edges.offset < following)
         mine = lacking & (edges.cluster % keys.shards == shard)
-        users: list[UserItems] = []
-        lacking_credits = [credit for credit in batch.credits if expected <= credit.offset < following]
-        users = [items for items in user_items(lacking_credits) if keys.shard_of_user(items.user) == shard]
+        users = [
+            items
+            for items in batch.users
+            if expected <= items.offset < following and keys.shard_of_user(items.user) == shard
+        ]
         totals: dict[str, int] = {}
         if shard == self.partition % keys.shards:
             for tally in batch.tallies:

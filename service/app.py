@@ -1,0 +1,64 @@
+"""The API as an ASGI application."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service import metrics
+from service.api import events, health, items, problems, recommendations
+from service.serving import Serving
+from service.settings import Settings
+
+DESCRIPTION = "Recommendations that learn from every click. Send the attribution token back with the events."
+
+
+def create_app(settings: Settings, redis_url: str) -> FastAPI:
+    """An application that comes up with what it can reach and waits for the rest."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        serving = Serving(settings, redis_url)
+        app.state.serving = serving
+        await serving.start()
+        yield
+        await serving.stop()
+
+    app = FastAPI(title="Online Matching", version="0.1.0", description=DESCRIPTION, lifespan=lifespan)
+    problems.install(app)
+    for resource in (recommendations, events, items, health):
+        app.include_router(resource.router)
+    app.add_middleware(Timing)
+    return app
+
+
+class Timing:
+    """Measures every answer by its route's template."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass through, noting the status and the time."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        status = 500
+
+        async def note(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, note)
+        finally:
+            route = scope.get("route")
+            path = route.path if route is not None else "unknown"
+            metrics.REQUEST_SECONDS.labels(path, str(status)).observe(time.perf_counter() - started)

@@ -1,0 +1,137 @@
+"""Recommender: from who asks to a slate, its explanation and its token. No I/O: the caller brings what Redis knows."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bandit import kernel, slate
+from bandit.bundle import Bundle
+from bandit.context import Context
+from bandit.kernel import Workspace
+from bandit.slate import Slate, Source
+from service import metrics, pseudonym
+from service import token as tokens
+from service.experiment import policy_of
+from service.replica import Replica
+from service.settings import Arm, Settings
+from service.token import HAS_PROPENSITY, AttributionToken
+
+SOURCES = {Source.EXPLORE: "explore", Source.EXPLOIT: "exploit", Source.FALLBACK: "fallback"}
+NOTHING: NDArray[np.int32] = np.zeros(0, dtype=np.int32)
+
+
+class Served(NamedTuple):
+    """A slate with what came of it: item ids, the token and its request's id."""
+
+    slate: Slate
+    item_ids: list[str]
+    edges: NDArray[np.int32]
+    recommendation_id: str
+    attribution_token: str
+
+
+class Recommender:
+    """Serves one bundle; used by one thread."""
+
+    def __init__(self, settings: Settings, bundle: Bundle, replica: Replica) -> None:
+        self.bundle = bundle
+        self.replica = replica
+        self._settings = settings
+        self._key = settings.verifying_keys[settings.token_key]
+        self._rng = np.random.default_rng(settings.seed)
+        self._workspace = Workspace(bundle.graph.num_items)
+        self._pseudonyms = pseudonym.of_items(bundle.item_ids, settings.pseudonym_bytes)
+        self._by_pseudonym = np.argsort(self._pseudonyms, kind="stable").astype(np.int32)
+        self._sorted_pseudonyms = self._pseudonyms[self._by_pseudonym]
+        self._served = {
+            (arm.name, source): metrics.SLATE_ITEMS.labels(arm.name, name)
+            for arm in settings.arms
+            for source, name in SOURCES.items()
+        }
+
+    def numbers(self, item_ids: list[str]) -> NDArray[np.int32]:
+        """Item numbers of the ids that this bundle has."""
+        known = self.bundle.item_numbers
+        return np.array([known[item_id] for item_id in item_ids if item_id in known], dtype=np.int32)
+
+    def numbers_of(self, pseudonyms: NDArray[np.uint32]) -> NDArray[np.int32]:
+        """Item numbers that pseudonyms (uint32[n]) may stand for: all of them, where two items share one."""
+        first = np.searchsorted(self._sorted_pseudonyms, pseudonyms, "left")
+        counts = np.searchsorted(self._sorted_pseudonyms, pseudonyms, "right") - first
+        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        numbers: NDArray[np.int32] = self._by_pseudonym[np.repeat(first, counts) + within]
+        return numbers
+
+    def serve(
+        self,
+        *,
+        arm: Arm,
+        user: bytes,
+        context: Context,
+        limit: int,
+        excluded: NDArray[np.int32],
+        epoch: bytes,
+    ) -> Served:
+        """Choose and sign a slate.
+
+        Args:
+            arm: who chooses.
+            user: the user's pseudonym, 16 bytes.
+            context: clusters of this bundle's graph.
+            limit: places, 1–200.
+            excluded: int32[m], item numbers that must not appear.
+            epoch: of the feedback log that will take the events.
+        """
+        bundle, settings = self.bundle, self._settings
+        policy = policy_of(arm)
+        candidates = kernel.score(bundle.graph, context, self.replica.derived[arm.name], excluded, self._workspace)
+        k = slate.logging_slice(policy.randomise_over, settings.logging_share, settings.logging_k, self._rng)
+        drawn = slate.draw(candidates, limit, k, self._rng, bundle.item_order, excluded)
+        slots = kernel.edges(bundle.graph, context, drawn.items)
+        for source, count in zip(*np.unique(drawn.sources, return_counts=True), strict=True):
+            self._served[arm.name, Source(source)].inc(int(count))
+        token = AttributionToken(
+            epoch=epoch,
+            request_id=os.urandom(16),
+            user=user,
+            issued_ms=time.time_ns() // 1_000_000,
+            life_s=settings.token_life_s,
+            randomised_over=drawn.randomised_over,
+            arm=arm.name,
+            namespace=arm.namespace,
+            version=bundle.manifest.version,
+            clusters=context.clusters.astype(np.uint32),
+            weights=context.weights.astype(np.int64),
+            items=self._pseudonyms[drawn.items],
+            flags=np.where(np.isnan(drawn.propensities), 0, HAS_PROPENSITY).astype(np.uint8),
+            slots=slots,
+        )
+        text = tokens.encode(token, settings.token_key, self._key)
+        ids = bundle.item_ids
+        item_ids = [ids[number] for number in drawn.items.tolist()]
+        return Served(drawn, item_ids, slots, token.recommendation_id, text)
+
+    def explain(self, served: Served, arm: Arm, context: Context) -> list[dict[str, Any] | None]:
+        """Why each item scores as it does: mean + bonus = score, and what its edges have seen; None for back-fill."""
+        explanations: list[dict[str, Any] | None] = []
+        rows = self.bundle.graph.indptr[context.clusters]
+        for place, (mean, score) in enumerate(zip(served.slate.means, served.slate.scores, strict=True)):
+            if np.isnan(score):
+                explanations.append(None)
+                continue
+            present = served.edges[place] >= 0
+            seen = self.replica.impressions(arm.namespace, rows[present] + served.edges[place][present])
+            explanations.append(
+                {
+                    "mean": float(mean),
+                    "bonus": float(score - mean),
+                    "impressions": float(seen.sum()),
+                    "clusters": context.clusters[present].tolist(),
+                }
+            )
+        return explanations

@@ -1,0 +1,176 @@
+"""The replica: a server's own copy of the statistics, kept fresh by the shards' change streams.
+
+Entries hold absolute values, so one that is applied twice does no harm, and a shard may be read while it changes: its
+stream's end is noted first, its rows are read, then the stream is followed from there. Entries are numbered; a gap, or
+a number that comes again, means that the stream was trimmed past us or that Redis went back: the shard is read anew.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from enum import StrEnum
+from threading import Event, Thread
+
+import numpy as np
+import redis
+import structlog
+from numpy.typing import NDArray
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_when_event_set, wait_exponential
+
+from bandit import statistics
+from bandit.bundle import Bundle
+from bandit.policies.base import Derived
+from service import metrics
+from service.experiment import policy_of
+from service.settings import Arm
+from service.store.keys import RowName
+from service.store.redis import Change, Store, Tail
+
+logger = structlog.get_logger(__name__)
+BLOCK_MS = 200
+# Deriving takes at most a fifth of a core, however large the graph is.
+PAUSE_PER_DERIVE = 4
+WORTH_A_PAUSE_S = 0.001
+
+
+class ReplicaState(StrEnum):
+    """How well the copy stands."""
+
+    STARTING = "starting"
+    FOLLOWING = "following"
+    DEGRADED = "degraded"
+
+
+class Replica:
+    """Sums and derived scores of one bundle, for every arm."""
+
+    def __init__(self, bundle: Bundle, arms: Sequence[Arm], store: Store) -> None:
+        """Derive from the prior alone; `start` brings the statistics."""
+        self.state = ReplicaState.STARTING
+        self._bundle = bundle
+        self._arms = tuple(arms)
+        self._store = store
+        self._heard = time.monotonic()
+        self._tails: dict[int, Tail] = {}
+        self._stopping = Event()
+        self._thread = Thread(target=self._run, name="replica", daemon=True)
+        self.sums = {arm.namespace: statistics.zeros(bundle.graph.num_edges) for arm in arms}
+        self.derived: dict[str, Derived] = {}
+        self._derive(set(self.sums))
+
+    def start(self) -> None:
+        """Follow Redis in a thread of its own."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stopping.set()
+        self._thread.join()
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since Redis last answered."""
+        return time.monotonic() - self._heard
+
+    def _run(self) -> None:
+        """Follow until stopped; what Redis does never ends the thread."""
+        retrying = Retrying(
+            retry=retry_if_exception_type(redis.RedisError),
+            wait=wait_exponential(multiplier=0.05, max=1),
+            stop=stop_when_event_set(self._stopping),
+            sleep=self._pause,
+            before_sleep=self._lost,
+            retry_error_callback=lambda _: None,
+        )
+        while not self._stopping.is_set():
+            retrying(self._follow)
+
+    def _lost(self, attempt: RetryCallState) -> None:
+        self.state = ReplicaState.DEGRADED
+        metrics.REPLICA_AGE_SECONDS.set(self.age_s)
+        error = attempt.outcome.exception() if attempt.outcome else None
+        logger.warning("serving what is known: redis is away", error=str(error), seconds=round(self.age_s, 1))
+
+    def _follow(self) -> None:
+        """Read what is missing, then apply entries once; called over and over."""
+        missing = [shard for shard in range(self._store.keys.shards) if shard not in self._tails]
+        if missing:
+            for shard in missing:
+                self._read(shard)
+            self._derive(set(self.sums))
+            logger.info("shards read", shards=len(missing))
+        changes = self._store.changes({shard: tail.id for shard, tail in self._tails.items()}, BLOCK_MS)
+        self._heard = time.monotonic()
+        self.state = ReplicaState.FOLLOWING
+        metrics.REPLICA_AGE_SECONDS.set(0)
+        dirty: set[str] = set()
+        applied: list[Change] = []
+        for shard, entries in changes.items():
+            for entry in entries:
+                if entry.sequence != self._tails[shard].sequence + 1:
+                    logger.warning("gap in a change stream, reading the shard anew", shard=shard)
+                    metrics.REPLICA_REREADS.inc()
+                    del self._tails[shard]
+                    break
+                dirty |= self._apply(entry)
+                applied.append(entry)
+                self._tails[shard] = Tail(entry.id, entry.sequence)
+        if dirty:
+            seconds = self._derive(dirty)
+            self._observe(applied)
+            if seconds > WORTH_A_PAUSE_S:
+                self._pause(PAUSE_PER_DERIVE * seconds)
+
+    def _pause(self, seconds: float) -> None:
+        self._stopping.wait(seconds)
+
+    def _read(self, shard: int) -> None:
+        """Read all rows of a shard."""
+        tail = self._store.tail(shard)
+        graph, keys = self._bundle.graph, self._store.keys
+        clusters = [c for c in range(graph.num_clusters) if keys.shard_of_cluster(c) == shard]
+        version = self._bundle.manifest.version
+        for namespace, sums in self.sums.items():
+            rows = self._store.rows([RowName(namespace, version, cluster) for cluster in clusters])
+            for cluster, row in zip(clusters, rows, strict=True):
+                edges = graph.row(cluster)
+                sums[edges] = statistics.from_row(row, edges.stop - edges.start)
+        self._tails[shard] = tail
+
+    def _apply(self, entry: Change) -> set[str]:
+        """Take over an entry's values; answers the namespaces that changed."""
+        changed = set()
+        for row in entry.rows:
+            name = row.name
+            sums = self.sums.get(name.namespace)
+            if sums is not None and name.version == self._bundle.manifest.version:
+                sums[self._bundle.graph.indptr[name.cluster] + row.slots] = row.sums
+                changed.add(name.namespace)
+        return changed
+
+    def _derive(self, namespaces: set[str]) -> float:
+        """Derive the arms of these namespaces anew and publish them at once; answers the seconds it took."""
+        started = time.monotonic()
+        fresh = dict(self.derived)
+        for namespace in namespaces:
+            learned = statistics.natural(self.sums[namespace])
+            for arm in self._arms:
+                if arm.namespace == namespace:
+                    with metrics.REPLICA_DERIVE_SECONDS.time():
+                        fresh[arm.name] = policy_of(arm).derive(self._bundle.graph, learned, self._bundle.prior)
+        # Requests read the attribute once: they see the old scores or the new ones, never a mixture.
+        self.derived = fresh
+        return time.monotonic() - started
+
+    def _observe(self, applied: Sequence[Change]) -> None:
+        now_ms = time.time_ns() / 1e6
+        for entry in applied:
+            for append_ms, events in zip(entry.append_ms.tolist(), entry.events.tolist(), strict=True):
+                seconds = max(0.0, now_ms - append_ms) / 1000
+                for _ in range(events):
+                    metrics.FRESHNESS_SECONDS.observe(seconds)
+
+    def impressions(self, namespace: str, edges: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Σ e·w that each edge (int64[n]) has seen: float64[n]."""
+        return statistics.natural(self.sums[namespace][edges]).n
