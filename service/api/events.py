@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import orjson
@@ -71,8 +71,8 @@ async def take(request: Request) -> Response:
     now_ms = time.time_ns() // 1_000_000
     judged = [_judge(event, serving, now_ms) for event in events]
     groups = _by_request(judged)
-    outcomes = await asyncio.gather(*(_append(log, key, [judged[at] for at in places]) for key, places in groups))
-    failures = {at: error for (_, places), error in zip(groups, outcomes, strict=True) for at in places if error}
+    outcomes = await asyncio.gather(*(_append(log, key, group.values()) for key, group in groups.items()))
+    failures = {at: error for group, error in zip(groups.values(), outcomes, strict=True) for at in group if error}
     return _answer(judged, failures)
 
 
@@ -108,16 +108,16 @@ def _token(event: Impression | Reward, serving: Serving) -> AttributionToken:
     return token
 
 
-def _by_request(judged: Sequence[_Judged | Refused]) -> list[tuple[bytes, list[int]]]:
-    """The acceptable events' places by request: a request's events make one record, in their order."""
-    places: dict[bytes, list[int]] = {}
+def _by_request(judged: Sequence[_Judged | Refused]) -> dict[bytes, dict[int, _Judged]]:
+    """The acceptable events by request and place: a request's events make one record, in their order."""
+    groups: dict[bytes, dict[int, _Judged]] = {}
     for at, event in enumerate(judged):
         if isinstance(event, _Judged):
-            places.setdefault(event.key, []).append(at)
-    return list(places.items())
+            groups.setdefault(event.key, {})[at] = event
+    return groups
 
 
-async def _append(log: FeedbackLog, key: bytes, judged: Sequence[_Judged]) -> str | None:
+async def _append(log: FeedbackLog, key: bytes, judged: Iterable[_Judged]) -> str | None:
     """Append one request's events; why not, if the log does not take them in time."""
     parts = [item.event.model_dump(exclude_none=True) for item in judged]
     value = orjson.dumps(parts[0] if len(parts) == 1 else parts)

@@ -1,0 +1,74 @@
+"""`python -m service`: everything on this machine; `python -m service api` and `fold`: one part, for clusters."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import typer
+import uvicorn
+from pydantic import ValidationError
+
+from service import logs
+from service.app import create_app
+from service.embedded import service as embedded
+from service.embedded.supervisor import end_with_supervisor
+from service.embedded.valkey import NoServer
+from service.feedback_log.base import LogReset
+from service.fold import process as fold_process
+from service.settings import Settings
+from service.store.redis import StoreError
+
+cli = typer.Typer(
+    help="Recommendations that learn from every click. Settings are environment variables: see the README's table.",
+    add_completion=False,
+)
+
+
+@cli.callback(invoke_without_command=True)
+def everything(context: typer.Context) -> None:
+    """Without a command: keep a private Valkey (unless REDIS_URL is set), the fold and the API running here."""
+    if context.invoked_subcommand is None:
+        settings = _settings("supervisor")
+        try:
+            embedded.run(settings)
+        except NoServer as error:
+            _fail(str(error))
+
+
+@cli.command()
+def api() -> None:
+    """Run the HTTP API alone."""
+    settings = _settings("api")
+    app = create_app(settings, embedded.redis_url(settings))
+    end_with_supervisor()
+    uvicorn.run(app, host=settings.host, port=settings.port, access_log=False, log_config=None)
+
+
+@cli.command()
+def fold() -> None:
+    """Run the fold alone: feedback log → statistics in Redis."""
+    settings = _settings("fold")
+    end_with_supervisor()
+    try:
+        fold_process.run(settings, embedded.redis_url(settings))
+    except (StoreError, LogReset) as error:
+        _fail(str(error))
+
+
+def _settings(part: str) -> Settings:
+    """The settings, with the development secret, and logs set up for this part."""
+    try:
+        settings = embedded.with_secret(Settings())
+    except ValidationError as error:
+        _fail("\n".join(f"{'.'.join(map(str, fault['loc'])).upper()}: {fault['msg']}" for fault in error.errors()))
+    logs.configure(settings.log_level, settings.log_format, part)
+    return settings
+
+
+def _fail(message: str) -> NoReturn:
+    typer.secho(message.removeprefix(": "), fg=typer.colors.RED, err=True)
+    raise typer.Exit(2)
+
+
+if __name__ == "__main__":
+    cli()

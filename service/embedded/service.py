@@ -1,0 +1,65 @@
+"""The embedded service: which parts run on this machine, and how they find each other."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import redis
+import structlog
+from pydantic import SecretStr
+
+from service.embedded import valkey
+from service.embedded.supervisor import Child, Supervisor
+from service.settings import Settings, development_secret
+
+logger = structlog.get_logger(__name__)
+PATIENCE_S = 10.0
+
+
+def with_secret(settings: Settings) -> Settings:
+    """In development: the state folder's own secret in place of the defaults."""
+    if not settings.has_default_secrets:
+        return settings
+    secret = SecretStr(development_secret(settings.state_folder))
+    keys = {settings.token_key: secret}
+    return settings.model_copy(update={"token_keys": keys, "pseudonym_key": secret})
+
+
+def redis_url(settings: Settings) -> str:
+    """REDIS_URL, or the address of the private Valkey."""
+    return settings.redis_url or valkey.url(settings.state_folder)
+
+
+def children(settings: Settings) -> list[Child]:
+    """Valkey unless REDIS_URL is set, then the fold and the API."""
+    parts = []
+    if settings.redis_url is None:
+        end_orphan(settings)
+        parts.append(Child("valkey", valkey.command(settings.state_folder), {}))
+    parts += [Child(name, [sys.executable, "-m", "service", name], {}) for name in ("fold", "api")]
+    return parts
+
+
+def end_orphan(settings: Settings) -> None:
+    """End a private Valkey whose supervisor was killed: two servers on one append-only file would ruin it."""
+    client = redis.Redis.from_url(valkey.url(settings.state_folder))
+    deadline = time.monotonic() + PATIENCE_S
+    try:
+        while time.monotonic() < deadline:
+            client.ping()
+            logger.warning("a private Valkey is still running: ending it", folder=str(settings.state_folder))
+            client.shutdown()
+            time.sleep(0.05)
+    except (redis.ConnectionError, FileNotFoundError):
+        return
+    finally:
+        client.close()
+
+
+def run(settings: Settings) -> None:
+    """Run everything until SIGTERM or SIGINT."""
+    settings.state_folder.mkdir(parents=True, exist_ok=True)
+    supervisor = Supervisor(children(settings))
+    supervisor.handle_signals()
+    supervisor.run()
