@@ -68,7 +68,15 @@ def posterior_means(
     """
     means, optimistic = np.empty(len(items), dtype=np.float32), np.empty(len(items), dtype=np.float32)
     _posterior_means(
-        items, statistics.n, statistics.b, probability, quality, optimistic_quality, pseudo_clicks, means, optimistic
+        items,
+        statistics.n,
+        statistics.b,
+        probability,
+        quality.astype(np.float32),
+        optimistic_quality.astype(np.float32),
+        pseudo_clicks,
+        means,
+        optimistic,
     )
     return means, optimistic
 
@@ -95,7 +103,7 @@ def _pool(
 
 @njit(
     types.void(
-        _ITEMS, _DOUBLES, _DOUBLES, _SINGLES, _DOUBLES, _DOUBLES, types.float64, types.float32[::1], types.float32[::1]
+        _ITEMS, _DOUBLES, _DOUBLES, _SINGLES, _SINGLES, _SINGLES, types.float32, types.float32[::1], types.float32[::1]
     ),
     cache=True,
     nogil=True,
@@ -106,17 +114,17 @@ def _posterior_means(
     n: NDArray[np.float64],
     b: NDArray[np.float64],
     probability: NDArray[np.float32],
-    quality: NDArray[np.float64],
-    optimistic_quality: NDArray[np.float64],
+    quality: NDArray[np.float32],
+    optimistic_quality: NDArray[np.float32],
     a: float,
     means: NDArray[np.float32],
     optimistic: NDArray[np.float32],
 ) -> None:
     for edge in range(len(items)):
         item = items[edge]
-        gained = b[edge] + a
-        # (b + a)·p / (n·p + a) is the same without dividing by a p that may be 0.
-        p = min(1.0, probability[edge] * quality[item])
-        means[edge] = gained * p / (n[edge] * p + a)
-        p = min(1.0, probability[edge] * optimistic_quality[item])
-        optimistic[edge] = gained * p / (n[edge] * p + a)
+        shown, gained = np.float32(n[edge]), np.float32(b[edge]) + a
+        # Rounding keeps the order of every step, so more quality never gives less; a p of 0 gives a mean of 0.
+        p = min(np.float32(1.0), probability[edge] * quality[item])
+        means[edge] = gained / (shown + a / p)
+        p = min(np.float32(1.0), probability[edge] * optimistic_quality[item])
+        optimistic[edge] = gained / (shown + a / p)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bandit.calibration import calibration
+from bandit.calibration import calibration, pool
 from bandit.graph import Graph
 from bandit.policies.base import Derived
 from bandit.prior import Prior
@@ -32,9 +32,10 @@ class DiagLinUCBPrior:
     randomise_over: int = 20
     name = "diag_linucb_prior"
 
-    def derive(self, graph: Graph, statistics: Statistics, prior: Prior) -> Derived:  # noqa: ARG002
+    def derive(self, graph: Graph, statistics: Statistics, prior: Prior) -> Derived:
         """See `Policy`."""
-        g = calibration(float(statistics.b.sum()), float(statistics.n @ prior.probability))
+        rewards, expected = pool(graph.items, statistics, prior.probability, graph.num_items)
+        g = calibration(float(rewards.sum()), float(expected.sum()))
         d = self.d0 + statistics.d
         b = np.multiply(prior.probability, self.d0 * g, dtype=np.float64)
         b += statistics.b

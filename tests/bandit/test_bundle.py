@@ -147,6 +147,22 @@ def test_an_edited_manifest_is_refused(tmp_path: Path) -> None:
         read_manifest(str(tmp_path), VERSION)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"), [({"parents": None}, "parents"), ({"graph_indptr": np.ones(9, dtype=np.int64)}, "indptr")]
+)
+def test_arrays_that_make_no_bundle_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], message: str
+) -> None:
+    whole = {f"graph_{name}" if name == "indptr" else name: array for name, array in arrays_of(small_bundle()).items()}
+    named = whole | {"graph_items": whole["edges"], "prior_probability": whole["probability"]}
+    named |= {"prior_strength": whole["strength"]} | change
+    kept = {name: array for name, array in named.items() if array is not None}
+    monkeypatch.setattr("bandit.bundle._arrays", lambda _: kept)
+    write(small_bundle(), str(tmp_path))
+    with pytest.raises(BundleError, match=message):
+        load(str(tmp_path), VERSION)
+
+
 def contradictions() -> dict[str, Bundle]:
     bundle = small_bundle()
     prior = bundle.prior

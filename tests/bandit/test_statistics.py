@@ -1,3 +1,5 @@
+from random import Random
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -26,14 +28,14 @@ def events(draw: st.DrawFn) -> list[tuple[int, NDArray[np.int64]]]:
 
 @given(events(), st.randoms(use_true_random=False), st.integers(1, 7))
 def test_any_order_and_batching_ends_in_the_same_bits(
-    deltas: list[tuple[int, NDArray[np.int64]]], random: object, batch: int
+    deltas: list[tuple[int, NDArray[np.int64]]], random: Random, batch: int
 ) -> None:
     one_by_one = zeros(NUM_EDGES)
     for edge, delta in deltas:
         one_by_one[edge] += delta
 
     shuffled = list(deltas)
-    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    random.shuffle(shuffled)
     batched = zeros(NUM_EDGES)
     for start in range(0, len(shuffled), batch):
         coalesced = zeros(NUM_EDGES)
