@@ -1,0 +1,65 @@
+# Everything a person or CI runs. `make` alone lists the targets.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+EXTRAS := service,offline,loadtest,test
+SECONDS ?= 90
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo serve train test test-kafka check format kafka loadtest bench compose-smoke clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
+
+install: $(INSTALLED) ## Create .venv and install everything into it
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is needed; name one with make PYTHON=/path/to/python3"; exit 1; }
+	@echo "Installing into $(VENV) (once, a minute or two) ..."
+	@started=$$(date +%s); $(PYTHON) -m venv $(VENV) \
+	  && $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]' \
+	  && echo $$(( $$(date +%s) - started )) > $@
+
+demo: $(INSTALLED) ## Train, serve and watch it learn from simulated users (SECONDS=90)
+	@$(BIN)/python -m loadtest.demo --seconds $(SECONDS) --install-seconds $$(cat $(INSTALLED))
+
+serve: $(INSTALLED) ## Keep the service running on http://127.0.0.1:8000 with the newest bundle
+	@$(BIN)/python -m service
+
+train: $(INSTALLED) ## Train on the default data set and publish a bundle
+	@$(BIN)/python -m offline run
+
+test: $(INSTALLED) ## Run the tests (those that need Kafka: make test-kafka)
+	@$(BIN)/python -m pytest -m 'not kafka' $(PYTEST_ARGS)
+
+test-kafka: $(INSTALLED) ## Run the tests against a real Apache Kafka that they start themselves
+	@$(BIN)/python -m pytest -m kafka $(PYTEST_ARGS)
+
+check: $(INSTALLED) ## ruff and mypy --strict
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(INSTALLED) ## Format the code
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+kafka: ## Run a real Apache Kafka on 127.0.0.1:9092 (needs Java 17 and Maven)
+	@deploy/kafka/start
+
+loadtest: $(INSTALLED) ## A minute of realistic load on a local service: CSV and HTML report
+	@$(BIN)/python -m loadtest.run
+
+bench: $(INSTALLED) ## Ratios of speed: serving, fold
+	@$(BIN)/python -m benchmarks.serving
+	@$(BIN)/python -m benchmarks.fold
+
+compose-smoke: ## Build the images and close the loop inside the docker-compose cluster
+	@deploy/compose/smoke
+
+clean: ## Remove what runs left behind (not .venv)
+	rm -rf build bundles state demo-report loadtest-report .kafka .pytest_cache .mypy_cache .ruff_cache .hypothesis
