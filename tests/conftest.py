@@ -1,0 +1,85 @@
+"""What tests share: a private Valkey, a store in it, settings that no environment reaches, a log in a file."""
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import pytest
+import redis
+
+from service.embedded import valkey as embedded_valkey
+from service.feedback_log.sqlite import SqliteLog
+from service.settings import Settings
+from service.store.keys import Keys
+from service.store.redis import Store, connect
+
+# Tests never time things: a busy machine must not fail one.
+hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("untimed")
+
+SHARDS = 4
+PARTITIONS = 4
+READY_S = 20.0
+DAY_S = 86_400
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a real Valkey, started as the embedded service starts it."""
+    folder = tmp_path_factory.mktemp("valkey")
+    with subprocess.Popen(embedded_valkey.command(folder), stdout=subprocess.DEVNULL) as server:
+        try:
+            _wait_until_ready(server, folder)
+            yield embedded_valkey.url(folder)
+        finally:
+            server.terminate()
+
+
+@pytest.fixture
+def store(valkey: str) -> Iterator[Store]:
+    """A prepared store of four shards in an empty Valkey."""
+    client = connect(valkey)
+    client.flushall()
+    client.config_set("maxmemory-policy", "noeviction")
+    store = Store(client, Keys("om", SHARDS))
+    store.prepare({"shards": SHARDS})
+    yield store
+    client.close()
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Settings]:
+    """Makes settings from the defaults and what is named, whatever the environment says; folders are temporary."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+    def make(**changes: Any) -> Settings:
+        folders: dict[str, Any] = {"state_folder": tmp_path / "state", "bundles": str(tmp_path / "bundles")}
+        return Settings(_env_file=None, **folders | changes)
+
+    return make
+
+
+@pytest.fixture
+def sqlite_log(tmp_path: Path) -> Iterator[SqliteLog]:
+    """An empty log of four partitions that keeps a week."""
+    log = SqliteLog(tmp_path / "feedback.sqlite", PARTITIONS, 7 * DAY_S)
+    yield log
+    log.close()
+
+
+def _wait_until_ready(server: "subprocess.Popen[bytes]", folder: Path) -> None:
+    deadline = time.monotonic() + READY_S
+    with redis.Redis.from_url(embedded_valkey.url(folder)) as client:
+        while True:
+            try:
+                client.ping()
+                return
+            except redis.ConnectionError:
+                if server.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError((folder / "valkey.log").read_text(errors="replace")) from None
+                time.sleep(0.02)
