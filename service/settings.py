@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import secrets
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
@@ -30,7 +32,7 @@ class Arm(BaseModel):
 
     name: Name
     policy: str = DEFAULT_POLICY
-    share: float = Field(default=1.0, ge=0)
+    share: float = Field(default=1.0, ge=0, allow_inf_nan=False)
     namespace: Name = "default"
 
     @model_validator(mode="after")
@@ -134,6 +136,10 @@ def development_secret(folder: Path) -> str:
     path = folder / "secret"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        path.write_text(secrets.token_hex(32))
+        with NamedTemporaryFile("w", dir=folder) as draft:
+            draft.write(secrets.token_hex(32))
+            draft.flush()
+            # It appears whole, and of several processes that start at once the first one wins.
+            with suppress(FileExistsError):
+                path.hardlink_to(draft.name)
     return path.read_text()
