@@ -110,8 +110,7 @@ class Judge:
         except Refused as refused:
             letter = _letter(partition, record, index, refused)
             judgement.dead_letters.append(letter)
-            size = len(event.items or (0,)) if isinstance(event, Impression) else 1
-            return tally._replace(dead_lettered=tally.dead_lettered + size)
+            return tally._replace(dead_lettered=tally.dead_lettered + self._size(event))
         total = said.positions.bit_count()
         fresh = window.add(said.key, said.positions)
         if window.is_late(said.token.issued_ms):
@@ -128,6 +127,18 @@ class Judge:
             duplicates=tally.duplicates + total - counted,
             implied=tally.implied + implied.bit_count(),
         )
+
+    def _size(self, event: Impression | Reward | Refused) -> int:
+        """For how many items a refused event stands, as far as that can be told."""
+        if not isinstance(event, Impression):
+            return 1
+        if event.items is not None:
+            return len(set(event.items))
+        try:
+            token, _, _ = self._decode(event.attribution_token)
+        except TokenError:
+            return 1
+        return len(token.items)
 
     def _attribute(self, event: Impression | Reward, partition: int, record: Record) -> Attribution:
         try:
