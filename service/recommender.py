@@ -93,8 +93,8 @@ class Recommender:
         k = slate.logging_slice(policy.randomise_over, settings.logging_share, settings.logging_k, self._rng)
         drawn = slate.draw(candidates, limit, k, self._rng, bundle.item_order, excluded)
         slots = kernel.edges(bundle.graph, context, drawn.items)
-        for source, count in zip(*np.unique(drawn.sources, return_counts=True), strict=True):
-            self._served[arm.name, Source(source)].inc(int(count))
+        for source, count in zip(Source, np.bincount(drawn.sources, minlength=len(Source)).tolist(), strict=True):
+            self._served[arm.name, source].inc(count)
         token = AttributionToken(
             epoch=epoch,
             request_id=os.urandom(16),

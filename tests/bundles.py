@@ -23,6 +23,7 @@ def small_bundle(
     items: int = 60,
     clusters: int = 8,
     width: int = 20,
+    clusters_per_user: int = CLUSTERS_PER_USER,
     version: str = "20260101T000000Z",
 ) -> Bundle:
     """A random bundle: about `width` items per cluster, every item on at least one, the last tenth of them fresh.
@@ -30,7 +31,7 @@ def small_bundle(
     Ids hold what ids may hold: slashes, spaces, letters of many scripts.
     """
     rng = np.random.default_rng(seed)
-    k = min(CLUSTERS_PER_USER, clusters)
+    k = min(clusters_per_user, clusters)
     reached = np.argsort(rng.random((clusters, items)), axis=1)[:, : min(width, items)].ravel()
     missed = np.setdiff1d(np.arange(items), reached)
     rows = np.concatenate([np.repeat(np.arange(clusters), min(width, items)), rng.integers(clusters, size=len(missed))])

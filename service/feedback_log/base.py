@@ -95,7 +95,11 @@ class FeedbackLog(Protocol):
         ...
 
     def append(self, key: bytes, value: bytes) -> Future[Position]:
-        """Append one record; the future ends when it is durable, or in LogUnavailable within a bounded time."""
+        """Append one record; the future ends when it is durable, or in LogUnavailable.
+
+        While the log is away a future may not end for long, and its record may still be appended later: wait only as
+        long as is good for you, and let whoever sent it send it again, which does no harm.
+        """
         ...
 
     def bounds(self, partition: int) -> tuple[int, int]:

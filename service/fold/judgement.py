@@ -158,7 +158,9 @@ def parse(value: bytes) -> list[Impression | Reward | Refused]:
     try:
         if value[:1] != b"[":
             return [EVENT.validate_json(value)]
-        return list(EVENTS.validate_json(value))
+        if events := EVENTS.validate_json(value):
+            return list(events)
+        whole = Refused(Reason.NOT_AN_EVENT, "an empty list")
     except ValidationError as error:
         whole = Refused(Reason.NOT_AN_EVENT, _explain(error))
     try:

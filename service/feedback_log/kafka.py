@@ -1,0 +1,312 @@
+"""The feedback log in Apache Kafka: for clusters.
+
+The topic is created with LogAppendTime, so that append times are the brokers'. Its topic id, which changes when a topic
+is made anew, is the epoch.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from threading import Lock
+from typing import Any
+
+import structlog
+from kafka import (
+    ConsumerRebalanceListener,
+    KafkaAdminClient,
+    KafkaConsumer,
+    KafkaProducer,
+    TopicPartition,
+)
+from kafka.errors import KafkaError, OffsetOutOfRangeError, TopicAlreadyExistsError
+
+from service.feedback_log.base import DeadLetter, LogReset, LogUnavailable, Position, Record, partition_of
+from service.settings import Settings
+
+logger = structlog.get_logger(__name__)
+PATIENCE_MS = 4000
+MOST_OUTSTANDING = 20_000
+READ_RECORDS = 5000
+
+
+class KafkaLog:
+    """A `FeedbackLog` in a topic, with its dead letters in another."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Reach the cluster and create the topics that are missing.
+
+        Raises:
+            LogUnavailable: no broker answers.
+            LogReset: the topic has another number of partitions, or other time stamps than the log's own.
+        """
+        self.partitions = settings.partitions
+        self._topic = settings.kafka_topic
+        self._dead_letter_topic = settings.kafka_dead_letter_topic
+        self._group = settings.kafka_group
+        self._clients: list[Any] = []
+        self._connection = {
+            "bootstrap_servers": settings.kafka_bootstrap_servers,
+            "request_timeout_ms": PATIENCE_MS,
+            "reconnect_backoff_max_ms": 1000,
+            "bootstrap_timeout_ms": PATIENCE_MS,
+        }
+        self._outstanding: deque[tuple[float, Future[Position]]] = deque()
+        self._reading = Lock()
+        try:
+            self._admin = self._client(KafkaAdminClient)
+            self._create(settings)
+            # A batch that runs into its delivery timeout leaves an idempotent producer stuck: there must be none. Who
+            # waits for an append bounds the wait instead.
+            self._producer = self._client(
+                KafkaProducer, acks="all", enable_idempotence=True, delivery_timeout_ms=10**9, max_block_ms=1000
+            )
+            self._reader = self._client(KafkaConsumer, auto_offset_reset="none", enable_auto_commit=False)
+        except KafkaError as error:
+            self.close()
+            raise LogUnavailable(f"{settings.kafka_bootstrap_servers}: {error}") from error
+        except LogReset:
+            self.close()
+            raise
+
+    def epoch(self) -> bytes:
+        """The topic's id."""
+        topic_id = self._describe()["topic_id"]
+        if topic_id is None:
+            raise LogUnavailable(f"there is no topic {self._topic}")
+        return uuid.UUID(str(topic_id)).bytes
+
+    def append(self, key: bytes, value: bytes) -> Future[Position]:
+        """Append one record; refused at once while earlier ones wait for longer than they should."""
+        done: Future[Position] = Future()
+        if self._overdue():
+            done.set_exception(LogUnavailable("Kafka does not acknowledge"))
+            return done
+        try:
+            sent = self._producer.send(self._topic, value, key, partition=partition_of(key, self.partitions))
+        except KafkaError as error:
+            done.set_exception(LogUnavailable(str(error)))
+            return done
+        self._outstanding.append((time.monotonic(), done))
+        sent.add_callback(lambda told: done.set_result(Position(told.partition, told.offset, told.timestamp)))
+        sent.add_errback(lambda error: done.set_exception(LogUnavailable(str(error))))
+        return done
+
+    def bounds(self, partition: int) -> tuple[int, int]:
+        """The first offset kept and the next one to be given."""
+        at = TopicPartition(self._topic, partition)
+        with self._reading:
+            return self._bounds(at)
+
+    def read(self, partition: int, start: int, stop: int) -> Sequence[Record]:
+        """Records with start ≤ offset < stop, at most 5,000 from the first."""
+        at = TopicPartition(self._topic, partition)
+        with self._reading:
+            stop = min(stop, self._bounds(at)[1])
+            if start >= stop:
+                return []
+            if self._reader.assignment() != {at}:
+                self._reader.assign([at])
+            self._reader.seek(at, start)
+            found = self._poll_reader(at)
+            return [_record(record) for record in found if record.offset < stop]
+
+    def subscribe(
+        self, assigned: Callable[[Collection[int]], Mapping[int, int]], revoked: Callable[[Collection[int]], None]
+    ) -> KafkaSubscription:
+        """Join the consumer group, which shares the partitions among its folds."""
+        consumer = self._client(
+            KafkaConsumer,
+            group_id=self._group,
+            auto_offset_reset="none",
+            enable_auto_commit=False,
+            max_poll_records=READ_RECORDS,
+            fetch_max_wait_ms=50,
+        )
+        return KafkaSubscription(consumer, self._topic, assigned, revoked)
+
+    def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
+        """Keep what cannot be folded: keyed by its place, with the reason in the headers and the record as value."""
+        epoch = self.epoch().hex()
+        try:
+            sent = [
+                self._producer.send(
+                    self._dead_letter_topic,
+                    letter.value,
+                    f"{epoch}:{letter.partition}:{letter.offset}:{letter.event}".encode(),
+                    headers=[("reason", letter.reason.encode()), ("detail", letter.detail.encode())],
+                )
+                for letter in letters
+            ]
+            for future in sent:
+                future.get(timeout=PATIENCE_MS / 1000)
+        except KafkaError as error:
+            raise LogUnavailable(f"{self._dead_letter_topic}: {error}") from error
+
+    def close(self) -> None:
+        """Send what waits, then let go."""
+        for client in reversed(self._clients):
+            try:
+                client.close(**({"timeout": PATIENCE_MS / 1000} if isinstance(client, KafkaProducer) else {}))
+            except KafkaError as error:
+                logger.warning("a Kafka client did not close in time", error=str(error))
+        self._clients.clear()
+
+    def _client(self, kind: type[Any], **settings: Any) -> Any:
+        client = kind(**self._connection, **settings)
+        self._clients.append(client)
+        return client
+
+    def _create(self, settings: Settings) -> None:
+        common = {"replication_factor": settings.kafka_replication}
+        retention = {"retention.ms": str(settings.log_retention_s * 1000)}
+        wanted = {
+            self._topic: {
+                **common,
+                "num_partitions": self.partitions,
+                "configs": {**retention, "message.timestamp.type": "LogAppendTime"},
+            },
+            self._dead_letter_topic: {**common, "num_partitions": 1, "configs": retention},
+        }
+        present = set(self._admin.list_topics())
+        missing = {name: topic for name, topic in wanted.items() if name not in present}
+        if missing:
+            with suppress(TopicAlreadyExistsError):  # another process was faster
+                self._admin.create_topics(missing, wait_for_metadata=True)
+        partitions = len(self._describe()["partitions"])
+        if partitions != self.partitions:
+            raise LogReset(
+                f"topic {self._topic} has {partitions} partitions, PARTITIONS says {self.partitions}: set it to that"
+            )
+
+    def _describe(self) -> dict[str, Any]:
+        try:
+            described: dict[str, Any] = self._admin.describe_topics([self._topic])[0]
+        except KafkaError as error:
+            raise LogUnavailable(f"{self._topic}: {error}") from error
+        return described
+
+    def _overdue(self) -> bool:
+        """Whether the oldest append that has not ended waits for too long, or too many wait."""
+        waiting = self._outstanding
+        while waiting and waiting[0][1].done():
+            waiting.popleft()
+        if not waiting:
+            return False
+        return len(waiting) >= MOST_OUTSTANDING or time.monotonic() - waiting[0][0] > PATIENCE_MS / 1000
+
+    def _bounds(self, at: TopicPartition) -> tuple[int, int]:
+        try:
+            first = self._reader.beginning_offsets([at], timeout_ms=PATIENCE_MS)[at]
+            return first, self._reader.end_offsets([at], timeout_ms=PATIENCE_MS)[at]
+        except KafkaError as error:
+            raise LogUnavailable(f"{self._topic}: {error}") from error
+
+    def _poll_reader(self, at: TopicPartition) -> Sequence[Any]:
+        deadline = time.monotonic() + PATIENCE_MS / 1000
+        while time.monotonic() < deadline:
+            try:
+                found: Sequence[Any] = self._reader.poll(200, max_records=READ_RECORDS).get(at, ())
+            except OffsetOutOfRangeError as error:
+                raise LogReset(f"{at.topic} lost records while they were read: {error}") from error
+            if found:
+                return found
+        raise LogUnavailable(f"{self._topic}: no records within {PATIENCE_MS} ms")
+
+
+class KafkaSubscription:
+    """A member of the consumer group.
+
+    The client calls its listener on the thread that also sends heartbeats, so the listener only takes notes; where to
+    start, which asks Redis and reads the log, is asked in `poll`.
+    """
+
+    def __init__(
+        self,
+        consumer: Any,
+        topic: str,
+        assigned: Callable[[Collection[int]], Mapping[int, int]],
+        revoked: Callable[[Collection[int]], None],
+    ) -> None:
+        self._consumer = consumer
+        self._topic = topic
+        self._assigned = assigned
+        self._revoked = revoked
+        self._notes = _Notes(consumer)
+        self._pending: list[tuple[set[int], set[int]]] = []
+        self._held: set[int] = set()
+        consumer.subscribe([topic], listener=self._notes)
+
+    def poll(self, timeout_s: float, limit: int) -> Mapping[int, Sequence[Record]]:
+        """Wait for records; {} also while the brokers are away."""
+        try:
+            found = self._consumer.poll(int(timeout_s * 1000), max_records=limit * max(1, len(self._held)))
+        except OffsetOutOfRangeError as error:
+            raise LogReset(f"positions lie outside the log: {error}") from error
+        except KafkaError as error:
+            raise LogUnavailable(f"{self._topic}: {error}") from error
+        if self._rebalanced():
+            return {}  # what came is older than where the partitions now start
+        return {at.partition: [_record(record) for record in records] for at, records in found.items()}
+
+    def seek(self, partition: int, offset: int) -> None:
+        """Read on from `offset`."""
+        self._consumer.seek(TopicPartition(self._topic, partition), offset)
+
+    def close(self) -> None:
+        """Leave the group."""
+        self._consumer.close()
+        if self._held:
+            self._revoked(self._held)
+            self._held = set()
+
+    def _rebalanced(self) -> bool:
+        """Act on the listener's notes; whether there were any. A note that cannot be acted on now is kept."""
+        self._pending += self._notes.take()
+        rebalanced = bool(self._pending)
+        while self._pending:
+            gone, come = self._pending[0]
+            if gone & self._held:
+                self._revoked(gone & self._held)
+                self._held -= gone
+            if come:
+                for partition, offset in self._assigned(come).items():
+                    self.seek(partition, offset)
+                self._consumer.resume(*(TopicPartition(self._topic, partition) for partition in come))
+                self._held |= come
+            del self._pending[0]
+        return rebalanced
+
+
+class _Notes(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Remembers what was revoked and assigned, in order, and keeps new partitions still until they are started."""
+
+    def __init__(self, consumer: Any) -> None:
+        self._consumer = consumer
+        self._lock = Lock()
+        self._notes: list[tuple[set[int], set[int]]] = []
+
+    def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+        with self._lock:
+            self._notes.append(({at.partition for at in revoked}, set()))
+
+    def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        for at in assigned:
+            # Without a position the client would look for a committed one, and there is none.
+            self._consumer.seek(at, 0)
+            self._consumer.pause(at)
+        with self._lock:
+            self._notes.append((set(), {at.partition for at in assigned}))
+
+    def take(self) -> list[tuple[set[int], set[int]]]:
+        with self._lock:
+            notes, self._notes = self._notes, []
+            return [note for note in notes if note[0] or note[1]]
+
+
+def _record(record: Any) -> Record:
+    return Record(record.offset, record.timestamp, record.key or b"", record.value or b"")
