@@ -22,6 +22,7 @@ Floats = NDArray[np.float32]
 Flags = NDArray[np.bool_]
 
 _STEP = 1.0 / UNIT
+FEW = 64
 
 # Read-only is the wider type: arrays that may be written are accepted as well.
 _INTS = types.Array(types.int32, 1, "C", readonly=True)
@@ -141,8 +142,29 @@ def best(values: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     n = len(values)
     if k == 0 or n == 0:
         return np.zeros(0, dtype=np.int64)
+    if k <= FEW and k < n:
+        return _best_few(values, k)
     kept = np.arange(n) if k >= n else np.flatnonzero(values >= np.partition(values, n - k)[n - k])
     return kept[np.argsort(-values[kept], kind="stable")[:k]]
+
+
+@njit(types.int64[::1](_FLOATS, types.int64), cache=True, nogil=True)
+def _best_few(values: Floats, k: int) -> Longs:
+    # Of n values in no order about k·ln(n/k) enter the list, so the comparison is nearly always foreseen; partitioning
+    # would guess at every other value.
+    leading = np.empty(k, dtype=np.int64)
+    count = 0
+    for index in range(len(values)):
+        value = values[index]
+        if count == k and value <= values[leading[k - 1]]:
+            continue
+        place = count if count < k else k - 1
+        while place > 0 and values[leading[place - 1]] < value:
+            leading[place] = leading[place - 1]
+            place -= 1
+        leading[place] = index
+        count = min(count + 1, k)
+    return leading
 
 
 @njit(

@@ -84,7 +84,7 @@ def draw(
         scores[:places], means[:places] = candidates.scores[chosen], candidates.means[chosen]
         if k:
             propensities[:places] = places / k
-        lowest = np.partition(candidates.means, n - places)[n - places]
+        lowest = candidates.means[best(candidates.means, places)[-1]]
         by_chance = (means[:places] < lowest) | (k > places)
         sources[:places] = np.where(by_chance, Source.EXPLORE, Source.EXPLOIT)
     return Slate(items, scores, means, propensities, sources, k)

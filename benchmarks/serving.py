@@ -43,7 +43,9 @@ def main(
     connections: Annotated[int, typer.Option(help="Requests in flight.")] = 8,
 ) -> None:
     """Measure, and print one JSON object."""
-    world = small_bundle(users=2000, items=5000, clusters=256, width=500, clusters_per_user=10)
+    # So warm a softmax leaves no user's weight at zero: every request gathers ten rows.
+    world = small_bundle(users=2000, items=5000, clusters=256, width=500, clusters_per_user=10, temperature=20.0)
+    assert (world.user_weights > 0).all()
     with tempfile.TemporaryDirectory() as folder, _service(Path(folder), world) as service_port:
         answer = _ask(service_port, _bodies(world)[0])
         path = Path(folder) / "answer.json"

@@ -24,6 +24,7 @@ def small_bundle(
     clusters: int = 8,
     width: int = 20,
     clusters_per_user: int = CLUSTERS_PER_USER,
+    temperature: float = TEMPERATURE,
     version: str = "20260101T000000Z",
 ) -> Bundle:
     """A random bundle: about `width` items per cluster, every item on at least one, the last tenth of them fresh.
@@ -43,14 +44,14 @@ def small_bundle(
 
     centroids = rng.normal(size=(clusters, DIMENSIONS)).astype(np.float32)
     vectors = rng.normal(size=(users, DIMENSIONS)).astype(np.float32)
-    user_clusters, user_weights = nearest(vectors, centroids, k, TEMPERATURE)
+    user_clusters, user_weights = nearest(vectors, centroids, k, temperature)
     popularity = np.bincount(graph.items, weights=probability, minlength=items)
     return Bundle(
         manifest=Manifest(
             version=version,
             created_at=datetime(2026, 1, 1, tzinfo=UTC),
             counts=Counts(users=users, items=items, clusters=clusters, edges=graph.num_edges, clusters_per_user=k),
-            temperature=TEMPERATURE,
+            temperature=temperature,
         ),
         graph=graph,
         prior=Prior(probability, strength, informed=True),
