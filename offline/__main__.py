@@ -1,0 +1,6 @@
+"""`python -m offline`."""
+
+from offline.cli import main
+
+if __name__ == "__main__":
+    main()

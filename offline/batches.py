@@ -1,0 +1,98 @@
+"""Batches of training examples: visits with the history before them and some of their items as targets."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from offline.data.timelines import PAD, Timelines, Visits, histories, visits
+
+UNKNOWN = 0
+"""The id of items without training interactions; item j with some has id j + 1."""
+
+
+class Batch(NamedTuple):
+    """B visits. Histories and targets point into the batch's own list of S items, so each is embedded once.
+
+    Attributes:
+        items: int32[S], item numbers, PAD past the end.
+        ids: int32[S], the item tower's ids.
+        log_q: float32[S], log of the share of targets that are this item.
+        history: int32[B, L], places in `items`, the latest first, PAD past the end.
+        targets: int32[B, T], places in `items`, PAD past the end.
+        users: int32[B].
+    """
+
+    items: NDArray[np.int32]
+    ids: NDArray[np.int32]
+    log_q: NDArray[np.float32]
+    history: NDArray[np.int32]
+    targets: NDArray[np.int32]
+    users: NDArray[np.int32]
+
+
+class Batches:
+    """All batches of an epoch, in an order that depends on the seed and the epoch alone.
+
+    Args:
+        timelines: the interactions to learn from.
+        num_items: J.
+        size: B, visits a batch; fewer if there are not as many.
+        history_length, targets: L and T, per visit.
+        seed: of the shuffles.
+    """
+
+    def __init__(
+        self, timelines: Timelines, num_items: int, size: int, history_length: int, targets: int, seed: int
+    ) -> None:
+        self.timelines = timelines
+        self.visits: Visits = visits(timelines)
+        self.size = min(size, len(self.visits.first))
+        self.history_length = history_length
+        self.targets = min(targets, int(self.visits.size.max()))
+        self.seed = seed
+        self.num_distinct = min(num_items, self.size * (history_length + self.targets))
+        self.ids = item_ids(timelines, num_items)
+        # A visit gives at most T targets, so an item's chance to be one is T / size in large visits.
+        chance = np.minimum(self.targets / self.visits.size, 1.0)
+        drawn = np.bincount(timelines.items, weights=np.repeat(chance, self.visits.size), minlength=num_items)
+        self.log_q = np.log(np.maximum(drawn / drawn.sum(), 1e-12)).astype(np.float32)
+
+    def __len__(self) -> int:
+        """Batches an epoch; the visits that do not fill the last one wait for another epoch's order."""
+        return len(self.visits.first) // self.size
+
+    def order(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """An epoch's order of visits int64[V], and the items int32[N] shuffled inside each visit."""
+        generator = np.random.default_rng([self.seed, epoch])
+        owner = np.repeat(np.arange(len(self.visits.size)), self.visits.size)
+        within = np.lexsort((generator.random(len(owner)), owner))
+        return generator.permutation(len(self.visits.first)), self.timelines.items[within]
+
+    def batch(self, order: tuple[NDArray[np.int64], NDArray[np.int32]], number: int) -> Batch:
+        """The `number`-th batch of an epoch's order."""
+        permutation, shuffled = order
+        chosen = permutation[number * self.size : (number + 1) * self.size]
+        first, size, users = self.visits.first[chosen], self.visits.size[chosen], self.visits.users[chosen]
+        history = histories(self.timelines, users, first, self.history_length)
+        places = np.arange(self.targets)
+        positions = np.minimum(first[:, None] + places, len(shuffled) - 1)
+        targets = np.where(places < size[:, None], shuffled[positions], PAD).astype(np.int32)
+        return self._embedded_once(history, targets, users)
+
+    def _embedded_once(self, history: NDArray[np.int32], targets: NDArray[np.int32], users: NDArray[np.int32]) -> Batch:
+        distinct = np.unique(np.concatenate([history.ravel(), targets.ravel()]))
+        distinct = distinct[distinct != PAD]
+        items = np.full(self.num_distinct, PAD, dtype=np.int32)
+        items[: len(distinct)] = distinct
+        place = np.full(len(self.ids) + 1, PAD, dtype=np.int32)  # the last entry is PAD's own
+        place[distinct] = np.arange(len(distinct))
+        return Batch(items, self.ids[items], self.log_q[items], place[history], place[targets], users)
+
+
+def item_ids(timelines: Timelines, num_items: int) -> NDArray[np.int32]:
+    """int32[J], the item tower's id of each item: UNKNOWN without interactions, else its number + 1."""
+    seen = np.bincount(timelines.items, minlength=num_items) > 0
+    return np.where(seen, np.arange(1, num_items + 1), UNKNOWN).astype(np.int32)

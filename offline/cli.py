@@ -1,0 +1,183 @@
+"""The command line: one command a step, and `run` for all of them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+
+from bandit.bundle import BundleError
+from offline.config import QUICK, Config, load
+from offline.errors import ConfigError, DataError
+from offline.pipeline import Pipeline
+
+app = typer.Typer(
+    help="From interactions to a bundle that the service loads. Without files of your own: UCI Online Retail.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+_DATA, _RUN = "Your data", "The run"
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="TOML file with sections prepare, train, build, evaluate, publish.",
+                              rich_help_panel=_RUN)
+]  # fmt: skip
+Work = Annotated[Path, typer.Option(help="Folder for the steps' results.", rich_help_panel=_RUN)]
+Bundles = Annotated[str, typer.Option(help="Where bundles are published: a folder or s3://…", rich_help_panel=_RUN)]
+Quick = Annotated[
+    bool, typer.Option("--quick", help="A tiny model: ends soon, recommends poorly.", rich_help_panel=_RUN)
+]
+Seed = Annotated[int | None, typer.Option(help="Seed of every random number.", rich_help_panel=_RUN)]
+Interactions = Annotated[
+    Path | None, typer.Option(help="CSV or Parquet, a row per interaction.", rich_help_panel=_DATA)
+]
+Items = Annotated[Path | None, typer.Option(help="CSV or Parquet, a row per item.", rich_help_panel=_DATA)]
+Users = Annotated[Path | None, typer.Option(help="CSV or Parquet, a row per user.", rich_help_panel=_DATA)]
+UserColumn = Annotated[str | None, typer.Option(help="Column of user ids.", rich_help_panel=_DATA)]
+ItemColumn = Annotated[str | None, typer.Option(help="Column of item ids.", rich_help_panel=_DATA)]
+TimestampColumn = Annotated[
+    str | None, typer.Option(help="Column of times: ISO 8601 (UTC without a zone) or numbers.", rich_help_panel=_DATA)
+]
+TimestampUnit = Annotated[
+    Literal["s", "ms", "us"] | None, typer.Option(help="Unit of numeric times since 1970.", rich_help_panel=_DATA)
+]
+TestStart = Annotated[
+    datetime | None,
+    typer.Option(help="Start of the test period (UTC); default: the last 20 % of time.", rich_help_panel=_DATA),
+]
+DropDuplicates = Annotated[
+    bool | None, typer.Option("--drop-duplicates", help="Leave out repeated rows.", rich_help_panel=_DATA)
+]
+DropUnknown = Annotated[
+    bool | None,
+    typer.Option("--drop-unknown", help="Leave out rows whose user or item has no row.", rich_help_panel=_DATA),
+]
+
+_WORK, _BUNDLES = Path("build"), "bundles"
+
+
+@app.command()
+def run(
+    config: ConfigOption = None,
+    work: Work = _WORK,
+    bundles: Bundles = _BUNDLES,
+    quick: Quick = False,
+    seed: Seed = None,
+    interactions: Interactions = None,
+    items: Items = None,
+    users: Users = None,
+    user_column: UserColumn = None,
+    item_column: ItemColumn = None,
+    timestamp_column: TimestampColumn = None,
+    timestamp_unit: TimestampUnit = None,
+    test_start: TestStart = None,
+    drop_duplicates: DropDuplicates = None,
+    drop_unknown: DropUnknown = None,
+) -> None:
+    """Do everything: prepare, train, build, evaluate, publish. What is unchanged since last time is not done again."""
+    settings = _settings(
+        config,
+        quick=quick,
+        seed=seed,
+        prepare=_prepare(
+            interactions, items, users, user_column, item_column, timestamp_column, timestamp_unit, test_start,
+            drop_duplicates, drop_unknown,
+        ),
+    )  # fmt: skip
+    Pipeline(work, _console()).run(settings, bundles)
+
+
+@app.command()
+def prepare(
+    config: ConfigOption = None,
+    work: Work = _WORK,
+    interactions: Interactions = None,
+    items: Items = None,
+    users: Users = None,
+    user_column: UserColumn = None,
+    item_column: ItemColumn = None,
+    timestamp_column: TimestampColumn = None,
+    timestamp_unit: TimestampUnit = None,
+    test_start: TestStart = None,
+    drop_duplicates: DropDuplicates = None,
+    drop_unknown: DropUnknown = None,
+) -> None:
+    """Read and check the data, cut it in time, and write it under one set of names."""
+    section = _prepare(
+        interactions, items, users, user_column, item_column, timestamp_column, timestamp_unit, test_start,
+        drop_duplicates, drop_unknown,
+    )  # fmt: skip
+    Pipeline(work, _console()).prepare(_settings(config, prepare=section).prepare)
+
+
+@app.command()
+def train(config: ConfigOption = None, work: Work = _WORK, quick: Quick = False, seed: Seed = None) -> None:
+    """Train the two towers; an interrupted training goes on from its last checkpoint."""
+    Pipeline(work, _console()).train(_settings(config, quick=quick, seed=seed).train)
+
+
+@app.command()
+def build(config: ConfigOption = None, work: Work = _WORK, seed: Seed = None) -> None:
+    """Cluster the users and draw the sparse graph from clusters to items."""
+    Pipeline(work, _console()).build(_settings(config, seed=seed).build)
+
+
+@app.command()
+def evaluate(config: ConfigOption = None, work: Work = _WORK) -> None:
+    """Measure on the test period, against popularity and item-kNN: a table, a plot, metrics as JSON."""
+    Pipeline(work, _console()).evaluate(_settings(config).evaluate)
+
+
+@app.command()
+def publish(config: ConfigOption = None, work: Work = _WORK, bundles: Bundles = _BUNDLES) -> None:
+    """Write the bundle to where the service reads it."""
+    Pipeline(work, _console()).publish(_settings(config).publish, bundles)
+
+
+def main() -> None:
+    """Run a command; what the user can mend ends with a message and exit code 2."""
+    try:
+        app()
+    except (DataError, ConfigError, BundleError) as error:
+        Console(stderr=True, soft_wrap=True).print(f"[bold red]Error:[/] {_plain(error)}", highlight=False)
+        raise SystemExit(2) from None
+
+
+def _prepare(
+    interactions: Path | None,
+    items: Path | None,
+    users: Path | None,
+    user_column: str | None,
+    item_column: str | None,
+    timestamp_column: str | None,
+    timestamp_unit: str | None,
+    test_start: datetime | None,
+    drop_duplicates: bool | None,
+    drop_unknown: bool | None,
+) -> dict[str, Any]:
+    """The options of the section `prepare` by their keys."""
+    return dict(locals())
+
+
+def _settings(
+    config: Path | None, *, quick: bool = False, seed: int | None = None, prepare: dict[str, Any] | None = None
+) -> Config:
+    overrides: dict[str, dict[str, Any]] = {"prepare": prepare or {}, "train": {}, "build": {}}
+    for section, values in QUICK.items() if quick else ():
+        overrides[section].update(values)
+    for section in ("train", "build"):
+        overrides[section]["seed"] = seed
+    return load(config, overrides)
+
+
+def _console() -> Console:
+    return Console(soft_wrap=True, highlight=False)
+
+
+def _plain(error: Exception) -> str:
+    return str(error).replace("[", "\\[")

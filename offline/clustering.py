@@ -1,0 +1,80 @@
+"""Clusters of users: spherical k-means over user vectors (FAISS), and users' contexts over them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from bandit import context
+from bandit.context import Context
+from offline.config import Build
+
+
+class Clusters(NamedTuple):
+    """Clusters and who is in them.
+
+    Attributes:
+        centroids: float32[C, D], of length 1.
+        temperature: τ′ of eq. (10), at which the mean top weight is what the configuration asks for.
+        user_clusters, user_weights: int32[U, K], each known user's context; weights in units of 2⁻¹⁵.
+        population: the context of everybody else.
+    """
+
+    centroids: NDArray[np.float32]
+    temperature: float
+    user_clusters: NDArray[np.int32]
+    user_weights: NDArray[np.int32]
+    population: Context
+
+
+def cluster(users: NDArray[np.float32], config: Build) -> Clusters:
+    """Cluster users by their vectors.
+
+    Args:
+        users: float32[U, H, D], of length 1, with H = 1: eq. (10) speaks of one vector a user.
+        config: how many clusters, and how soft contexts are. There are never more clusters than users.
+
+    Raises:
+        ValueError: users have more than one vector.
+    """
+    num_users, interests, dimension = users.shape
+    if interests != 1:
+        raise ValueError(f"clustering: users have {interests} vectors each, contexts are defined for one")
+    points = np.ascontiguousarray(users[:, 0, :])
+    wanted = round(num_users / config.users_per_cluster)
+    number = min(max(config.min_clusters, min(wanted, config.max_clusters)), num_users)
+    kmeans = faiss.Kmeans(
+        dimension, number, niter=25, seed=config.seed, spherical=True, min_points_per_centroid=1, verbose=False
+    )
+    kmeans.train(points)
+    centroids = np.asarray(kmeans.centroids, dtype=np.float32)
+    k = min(config.clusters_per_user, number)
+    temperature = soften(points, centroids, k, config.mean_top_weight)
+    clusters, weights = context.nearest(points, centroids, k, temperature)
+    return Clusters(centroids, temperature, clusters, weights, context.population(clusters, weights, number, k))
+
+
+def soften(users: NDArray[np.float32], centroids: NDArray[np.float32], k: int, mean_top_weight: float) -> float:
+    """The temperature of eq. (10) at which users' heaviest cluster weighs `mean_top_weight` on average, by bisection.
+
+    The mean falls from 1 to 1/k as the temperature rises; one that cannot be reached gives the end of the range,
+    [1e-4, 1e2].
+
+    Args:
+        users: float32[U, D].
+        centroids: float32[C, D].
+        k: clusters a user triggers, ≤ C.
+        mean_top_weight: in (0, 1).
+    """
+    affinity = users @ centroids.T
+    top = -np.sort(np.partition(-affinity, k - 1, axis=1)[:, :k], axis=1)
+    behind = (top - top[:, :1]).astype(np.float64)
+    low, high = np.log(1e-4), np.log(1e2)
+    for _ in range(50):
+        middle = (low + high) / 2
+        mean = float((1 / np.exp(behind / np.exp(middle)).sum(axis=1)).mean())
+        low, high = (middle, high) if mean > mean_top_weight else (low, middle)
+    return float(np.exp((low + high) / 2))

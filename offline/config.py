@@ -1,0 +1,149 @@
+"""The configuration of a run: one section a step, every key with a default; unknown keys are refused."""
+
+from __future__ import annotations
+
+import tomllib
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from offline.errors import ConfigError
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Prepare(_Section):
+    """Where the data is, what its columns are called, and where time is cut.
+
+    Without `interactions` the built-in data set is used.
+    """
+
+    interactions: Path | None = None
+    items: Path | None = None
+    users: Path | None = None
+    user_column: str = "user_id"
+    item_column: str = "item_id"
+    timestamp_column: str = "timestamp"
+    timestamp_unit: Literal["s", "ms", "us"] = "s"
+    drop_duplicates: bool = False
+    drop_unknown: bool = False
+    test_start: datetime | None = None
+    test_share: Share = 0.2
+    validation_share: Share = 0.1
+
+    @field_validator("test_start")
+    @classmethod
+    def _in_utc(cls, moment: datetime | None) -> datetime | None:
+        if moment is None:
+            return None
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+    @model_validator(mode="after")
+    def _interactions_come_with_features(self) -> Self:
+        if self.interactions is None and (self.items or self.users):
+            raise ValueError("items and users describe interactions of your own: name an interactions file too")
+        return self
+
+
+class Train(_Section):
+    """The two towers and their training."""
+
+    dimension: Positive = 128
+    history_length: Positive = 200
+    feature_buckets: Annotated[int, Field(ge=2)] = 4096
+    tokens_per_row: Positive = 16
+    hidden: Positive = 128
+    id_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    temperature: Annotated[float, Field(gt=0)] = 0.1
+    visits_per_batch: Positive = 128
+    targets_per_visit: Positive = 16
+    learning_rate: Annotated[float, Field(gt=0)] = 3e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    max_epochs: Positive = 10
+    patience: Positive = 2
+    validation_cutoff: Positive = 50
+    checkpoint_steps: Positive = 500
+    seed: int = 0
+
+
+class Build(_Section):
+    """Clusters, contexts and the sparse graph."""
+
+    users_per_cluster: Positive = 20
+    min_clusters: Positive = 64
+    max_clusters: Positive = 4096
+    clusters_per_user: Annotated[int, Field(ge=1, le=32)] = 5
+    mean_top_weight: Share = 0.5
+    edges_per_cluster: Positive = 150
+    clusters_per_item: Positive = 3
+    seed: int = 0
+
+
+class Evaluate(_Section):
+    """What the report measures."""
+
+    cutoffs: tuple[Positive, ...] = (10, 20, 50, 100)
+    head_share: Share = 0.2
+
+
+class Publish(_Section):
+    """What the bundle tells the service beside its arrays."""
+
+    reward_table: dict[str, float] = {"click": 1.0}
+
+
+class Config(_Section):
+    """A whole run."""
+
+    prepare: Prepare = Prepare()
+    train: Train = Train()
+    build: Build = Build()
+    evaluate: Evaluate = Evaluate()
+    publish: Publish = Publish()
+
+
+QUICK: dict[str, dict[str, Any]] = {
+    "train": {"dimension": 16, "history_length": 20, "hidden": 16, "max_epochs": 1, "feature_buckets": 256},
+}
+"""A run that ends soon, to try things out; its recommendations are poor."""
+
+
+def load(path: Path | None, overrides: dict[str, dict[str, Any]]) -> Config:
+    """Read a TOML file (paths in it are relative to it) and put `overrides` (section → key → value) on top.
+
+    Raises:
+        ConfigError: the file is missing or no TOML, or a key is unknown or out of range.
+    """
+    sections: dict[str, Any] = {}
+    where = "command line"
+    if path is not None:
+        where = str(path)
+        try:
+            sections = tomllib.loads(path.read_text())
+        except FileNotFoundError as error:
+            raise ConfigError(f"{path}: no such file") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: not valid TOML: {error}") from error
+        prepare = sections.get("prepare")
+        if isinstance(prepare, dict):
+            for key in ("interactions", "items", "users"):
+                if isinstance(prepare.get(key), str):
+                    prepare[key] = path.parent / prepare[key]
+    for section, values in overrides.items():
+        known = sections.setdefault(section, {})
+        if isinstance(known, dict):
+            known.update({key: value for key, value in values.items() if value is not None})
+    try:
+        return Config.model_validate(sections)
+    except ValidationError as error:
+        faults = [
+            f"{where}: {'.'.join(map(str, fault['loc'])) or 'config'}: {fault['msg']}" for fault in error.errors()
+        ]
+        raise ConfigError("\n".join(faults)) from error

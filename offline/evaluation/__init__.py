@@ -1,0 +1,1 @@
+"""Evaluation on the test period: rankings of the whole catalogue, and what they are measured by."""

@@ -1,0 +1,59 @@
+"""The graph builder: which items a cluster may recommend, and how likely it is to want each (Online Matching §3)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bandit import prior
+from bandit.graph import Graph
+from bandit.prior import FRESH_STRENGTH, KNOWN_STRENGTH, Prior
+from offline.config import Build
+
+
+def draw(centroids: NDArray[np.float32], items: NDArray[np.float32], config: Build) -> Graph:
+    """Edges from each cluster to its best items, and to each item from its best clusters.
+
+    Every row gets the W items of greatest inner product with the centroid. An item that fewer than the floor's number
+    of rows took is added to the rows of as many clusters, those nearest to it. So no item is unreachable, and a row
+    holds at least min(W, J) edges; it holds more than W where unpopular items live nearby.
+
+    Args:
+        centroids: float32[C, D].
+        items: float32[J, D].
+        config: W and the floor.
+    """
+    num_clusters, num_items = len(centroids), len(items)
+    affinity = centroids @ items.T
+    width, floor = min(config.edges_per_cluster, num_items), min(config.clusters_per_item, num_clusters)
+    best = np.argpartition(-affinity, width - 1, axis=1)[:, :width]
+    reached = np.bincount(best.ravel(), minlength=num_items)
+    lacking = np.flatnonzero(reached < floor)
+    nearest = np.argpartition(-affinity[:, lacking], floor - 1, axis=0)[:floor]
+    clusters = np.concatenate([np.repeat(np.arange(num_clusters), width), nearest.ravel()])
+    edges = np.concatenate([best.ravel(), np.tile(lacking, floor)])
+    return Graph.from_edges(clusters, edges, num_clusters, num_items)
+
+
+def believe(
+    graph: Graph,
+    centroids: NDArray[np.float32],
+    items: NDArray[np.float32],
+    temperature: float,
+    trained: NDArray[np.bool_],
+) -> Prior:
+    """The towers' softmax over each row as prior probabilities; held weakly for items they never saw taken.
+
+    Args:
+        graph: C clusters, J items, E edges.
+        centroids: float32[C, D].
+        items: float32[J, D].
+        temperature: τ of the towers' softmax.
+        trained: bool[J], items with training interactions.
+    """
+    logits = np.einsum("ed,ed->e", centroids[graph.clusters], items[graph.items]).astype(np.float64) / temperature
+    highest = np.maximum.reduceat(logits, graph.indptr[:-1])
+    odds = np.exp(logits - highest[graph.clusters])
+    totals = np.add.reduceat(odds, graph.indptr[:-1])
+    strength = np.where(trained, KNOWN_STRENGTH, FRESH_STRENGTH).astype(np.float32)
+    return Prior(prior.from_softmax(odds / totals[graph.clusters], graph.indptr), strength, informed=True)

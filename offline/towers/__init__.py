@@ -1,0 +1,1 @@
+"""Towers: networks that turn a user or an item into a vector, one a file; pure functions of their inputs."""
