@@ -6,14 +6,12 @@ import asyncio
 import json
 import os
 import platform
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any, NoReturn
 from urllib.parse import quote
 
@@ -29,7 +27,7 @@ from bandit.bundle import Bundle, BundleError
 from bandit.policies import DEFAULT_POLICY
 from loadtest import plot, report
 from loadtest.live import Live, final_table
-from loadtest.local_service import LocalService, ServiceFailed
+from loadtest.local_service import LocalService, ServiceFailed, end_on_sigterm
 from loadtest.monitor import OUTCOMES, Monitor
 from loadtest.traffic import Traffic, TrafficError
 from loadtest.world import World
@@ -44,7 +42,7 @@ LINE_EVERY_S = 10.0
 # Each learns from its own traffic alone; the first is the default.
 POLICIES = {"default": DEFAULT_POLICY} | {name: name for name in ("diag_linucb", "greedy", "popular", "random")}
 
-console = Console()
+console = Console(highlight=False)
 cli = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -79,7 +77,7 @@ def main(
     keep_serving: Annotated[bool, typer.Option("--keep-serving", help="Serve on, until Ctrl-C.")] = False,
 ) -> None:
     """Train on real purchases, serve, send simulated users through the HTTP API, and report what was learned."""
-    signal.signal(signal.SIGTERM, _end)
+    end_on_sigterm()
     train_seconds = train(root)
     try:
         with LocalService(state, environment(root, seed), keep=keep) as service:
@@ -257,12 +255,8 @@ def _where_to_look(service: LocalService, bundle: Bundle, folder: Path, *, runni
     console.print(table)
 
 
-def _end(_signal: int, _frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt  # so that the service is ended, too
-
-
 def _fail(message: str) -> NoReturn:
-    console.print(message, style="red", markup=False, highlight=False)
+    console.print(message, style="red", markup=False)
     raise typer.Exit(2)
 
 

@@ -16,6 +16,7 @@ from loadtest.monitor import Monitor
 from loadtest.traffic import Traffic
 
 RECENT_S = 30.0
+BAR = "cyan"
 
 
 class Live:
@@ -39,7 +40,7 @@ class Live:
         progress = Table.grid(padding=(0, 1))
         progress.add_row(
             "Traffic",
-            ProgressBar(total=self._seconds, completed=elapsed, width=50),
+            ProgressBar(self._seconds, elapsed, 50, complete_style=BAR, finished_style=BAR),
             f"{elapsed:.0f}/{self._seconds:.0f} s",
         )
         return Group(progress, self._arms(elapsed), Text(self._pulse(elapsed), style="dim"))
@@ -66,7 +67,7 @@ class Live:
             table.add_row(
                 Text(name, style="bold" if number == 0 else "") + Text("" if name == policy else f"  {policy}", "dim"),
                 f"{own.shown.sum():,}", f"{own.clicked.sum():,}", f"{rate:.2%}", f"{late:.2%}",
-                ProgressBar(total=max(ceiling["click_rate"], 1e-9), completed=late, width=24),
+                ProgressBar(max(ceiling["click_rate"], 1e-9), late, 24, complete_style=BAR, finished_style=BAR),
             )  # fmt: skip
         table.add_row(
             "oracle",
@@ -93,17 +94,19 @@ class Live:
 
 
 def final_table(arms: Mapping[str, Mapping[str, Any]], oracle: Mapping[str, Any]) -> Table:
-    """The arms as they ended, best first."""
+    """The arms as they ended, best first; names without a policy of their own name are told apart below."""
     table = Table(title="Click rate by arm", title_justify="left", title_style="bold", header_style="dim", box=None)
-    table.add_column("arm")
-    table.add_column("policy")
-    for name in ("impressions", "clicks", "click rate", "95 % interval", "first third", "last third"):
-        table.add_column(name, justify="right")
+    table.add_column("arm", no_wrap=True)
+    for name in ("impressions", "clicks", "rate", "95 % interval", "first ⅓", "last ⅓"):
+        table.add_column(name, justify="right", no_wrap=True)
     rows = {name: arms[name] for name in report.ranking(arms)} | {"oracle": oracle}
     for name, row in rows.items():
         low, high = row["ci95"]
         thirds = [f"{row[third]:.2%}" if third in row else "" for third in ("first_third", "last_third")]
-        cells = [f"{row['impressions']:,}", f"{row['clicks']:,}", f"{row['click_rate']:.2%}", f"{low:.2%} – {high:.2%}"]
+        cells = [f"{row['impressions']:,}", f"{row['clicks']:,}", f"{row['click_rate']:.2%}", f"{low:.2%}–{high:.2%}"]
         style = "dim" if name == "oracle" else "bold" if name == "default" else ""
-        table.add_row(name, row.get("policy", "the best slate of every visitor"), *cells, *thirds, style=style)
+        table.add_row(name, *cells, *thirds, style=style)
+    others = [f"{name}: {arm['policy']}" for name, arm in arms.items() if name != arm["policy"]]
+    table.caption = ". ".join([*others, "oracle: the best slate of every visitor, which nobody can know"])
+    table.caption_justify = "left"
     return table

@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -14,8 +15,8 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from types import FrameType, TracebackType
+from typing import NoReturn, Self
 
 import psutil
 
@@ -132,6 +133,10 @@ class LocalService:
             except subprocess.TimeoutExpired:
                 self._process.kill()  # its children notice, and end by themselves
                 self._process.wait()
+        self.close()
+
+    def close(self) -> None:
+        """Give the folder up; a service that runs keeps it."""
         self._lock.close()
 
     def wait_until_ready(self, seconds: float = READY_WITHIN_S) -> None:
@@ -177,6 +182,15 @@ class LocalService:
     def _tail(self) -> str:
         lines = self.log_path.read_text(errors="replace").splitlines()[-TAIL_LINES:]
         return "\n".join([f"The end of {self.log_path}:", *lines])
+
+
+def end_on_sigterm() -> None:
+    """Let SIGTERM end this process as Ctrl-C does, so that the service is ended with it."""
+
+    def end(_signal: int, _frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, end)
 
 
 def _free_ports(count: int) -> list[int]:

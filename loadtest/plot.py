@@ -14,27 +14,24 @@ from loadtest import report
 from loadtest.visits import Visits
 
 # Okabe and Ito's colours, which stay apart for colour-blind eyes too; the first arm's is the darkest.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 CEILING = "#555555"
 LEAST_GAP = 0.045
 
 
 def learning(visits: Visits, names: Sequence[str], path: Path) -> None:
-    """Draw the arms (by their numbers in the visits) and the oracle, each with its interval, as an image at `path`."""
+    """Draw the arms (at most seven; names in the order of their numbers) and the oracle as an image at `path`."""
     figure = Figure(figsize=(9, 5.4), dpi=150, layout="constrained")
     axes = figure.add_subplot()
-    lines = [
-        (name, report.curve(own.clicked, own.shown), COLOURS[number % len(COLOURS)])
-        for number, (name, own) in enumerate((name, visits.of_arm(number)) for number, name in enumerate(names))
-    ]
-    lines = [line for line in lines if len(line[1].rate)]
+    curves = [report.curve(own.clicked, own.shown) for own in map(visits.of_arm, range(len(names)))]
+    lines = [line for line in zip(names, curves, COLOURS, strict=False) if len(line[1].rate)]
     ceiling = report.click_rate(visits.oracle_clicked, visits.oracle_shown).rate
-    top = max([ceiling, *(curve.high.max() for _, curve, _ in lines)]) * 1.08
+    top = max([ceiling, *(curve.high.max() for _, curve, _ in lines)]) * 1.08 or 1.0
     right = max((curve.impressions[-1] for _, curve, _ in lines), default=1.0)
 
-    for number, (_, curve, colour) in enumerate(lines):
+    for name, curve, colour in lines:
         axes.fill_between(curve.impressions, curve.low, curve.high, color=colour, alpha=0.15, linewidth=0)
-        axes.plot(curve.impressions, curve.rate, color=colour, linewidth=2.6 if number == 0 else 1.6)
+        axes.plot(curve.impressions, curve.rate, color=colour, linewidth=2.6 if name == names[0] else 1.6)
     axes.axhline(ceiling, color=CEILING, linewidth=1.2, linestyle=(0, (4, 3)))
 
     labels = [(f"{name}  {curve.rate[-1]:.1%}", curve.rate[-1] / top, colour) for name, curve, colour in lines]
@@ -48,7 +45,7 @@ def learning(visits: Visits, names: Sequence[str], path: Path) -> None:
     axes.set(xlim=(0, right), ylim=(0, top), xlabel="impressions shown by the arm")
     axes.set_title("Click rate while learning from clicks", loc="left", fontsize=13, pad=22)
     axes.text(
-        0, 1.025, "clicks per impression over a sliding tenth of the arm's visits; bands: 95 % intervals",
+        0, 1.025, "over a sliding tenth of the arm's visits, the last beside its name; bands: 95 % intervals",
         transform=axes.transAxes, fontsize=9, color=CEILING,
     )  # fmt: skip
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
