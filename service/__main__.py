@@ -7,6 +7,7 @@ from typing import NoReturn
 import typer
 import uvicorn
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from service import logs
 from service.app import create_app
@@ -61,6 +62,8 @@ def _settings(part: str) -> Settings:
         settings = embedded.with_secret(Settings())
     except ValidationError as error:
         _fail("\n".join(f"{'.'.join(map(str, fault['loc'])).upper()}: {fault['msg']}" for fault in error.errors()))
+    except SettingsError as error:
+        _fail(f"{error}: {error.__cause__}")
     logs.configure(settings.log_level, settings.log_format, part)
     return settings
 

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from bandit import context as contexts
 from bandit.context import Context
 from service import pseudonym
+from service.api.direct import DirectRoute
 from service.api.problems import Problem
 from service.events import ItemId
 from service.experiment import UnknownArm
@@ -21,7 +22,7 @@ from service.serving import Serving
 from service.settings import Arm
 from service.store.users import UsersUnavailable
 
-router = APIRouter(tags=["recommendations"])
+router = APIRouter(tags=["recommendations"], route_class=DirectRoute)
 UserId = Annotated[str, Field(min_length=1, max_length=1024)]
 
 
@@ -31,7 +32,7 @@ class RequestContext(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     version: str
-    clusters: list[int] = Field(min_length=1, max_length=32)
+    clusters: list[Annotated[int, Field(ge=0, lt=1 << 31)]] = Field(min_length=1, max_length=32)
     weights: list[float] = Field(min_length=1, max_length=32)
 
 

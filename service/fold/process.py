@@ -49,22 +49,38 @@ class FoldProcess:
         self._stopped: dict[int, str] = {}
         self._subscription = log.subscribe(self._assigned, self._revoked)
         self._check_due = 0.0
+        self._torn = False
         self._stopping = False
 
     def stop(self) -> None:
         """Finish the batch in hand, then end `run`."""
         self._stopping = True
 
+    @property
+    def folded(self) -> int:
+        """Records before the positions of the partitions in hand."""
+        return sum(fold.position for fold in self._folds.values())
+
+    def close(self) -> None:
+        """Leave the log's group."""
+        self._subscription.close()
+
     def run(self) -> None:
         """Fold until stopped."""
         while not self._stopping:
             self.step()
-        self._subscription.close()
+        self.close()
         logger.info("fold stopped")
 
     def step(self) -> None:
-        """Poll once, fold what came, and look after everything when it is time to."""
+        """Poll once, fold what came, and look after everything when it is time to.
+
+        Where that is cut short, some of what was polled is not folded: all partitions are read again.
+        """
         try:
+            if self._torn:
+                self._restart(list(self._folds))
+                self._torn = False
             batches = self._subscription.poll(POLL_S, self._settings.batch_records)
             for partition, records in batches.items():
                 self._fold(partition, records)
@@ -73,11 +89,12 @@ class FoldProcess:
                 self._check_due = time.monotonic() + CHECK_EVERY_S
         except redis.RedisError as error:
             logger.warning("redis is away", error=str(error))
-            self._wait_for_redis()
+            self._torn = True
             metrics.FOLD_REPLAYS.inc(len(self._folds))
-            self._restart(list(self._folds))
+            self._wait_for_redis()
         except LogUnavailable as error:
             logger.warning("the feedback log is away", error=str(error))
+            self._torn = True
             time.sleep(POLL_S)
         except LogReset as error:
             for partition in list(self._folds):
@@ -95,21 +112,13 @@ class FoldProcess:
             logger.warning("redis went back, reading again", partition=partition, offset=error.offset)
             metrics.FOLD_REPLAYS.inc()
             self._restart([partition])
-        except LogUnavailable:
-            self._restart([partition])
-            raise
         except (BundleMissing, LogReset) as error:
             self._stop_partition(partition, error)
         metrics.FOLD_FENCED.inc(fold.fenced - fenced)
 
     def _assigned(self, partitions: Collection[int]) -> Mapping[int, int]:
         logger.info("partitions assigned", partitions=sorted(partitions))
-        try:
-            return self._start(sorted(partitions))
-        except redis.RedisError as error:
-            logger.warning("redis is away", error=str(error))
-            self._wait_for_redis()
-            return self._start(sorted(partitions))
+        return self._start(sorted(partitions))
 
     def _revoked(self, partitions: Collection[int]) -> None:
         logger.info("partitions revoked", partitions=sorted(partitions))
@@ -120,7 +129,7 @@ class FoldProcess:
 
     def _start(self, partitions: Sequence[int]) -> dict[int, int]:
         """Make the partitions' folds anew from Redis and the log; where each reads on."""
-        starts = {}
+        starts, folds = {}, {}
         for partition, watermarks in self._store.watermarks(self._epoch, partitions).items():
             fold = PartitionFold(
                 partition,
@@ -133,12 +142,14 @@ class FoldProcess:
                 self._settings.window_records,
             )
             try:
+                self._confirm_epoch()
                 starts[partition] = fold.start(watermarks)
-                self._folds[partition] = fold
+                folds[partition] = fold
             except (LogReset, BundleMissing) as error:
                 # The position that a stopped partition is left at is never read from, but must lie in the log.
                 starts[partition] = self._log.bounds(partition)[1]
                 self._stop_partition(partition, error)
+        self._folds |= folds
         return starts
 
     def _restart(self, partitions: Sequence[int]) -> None:
@@ -153,10 +164,8 @@ class FoldProcess:
 
     def _check(self) -> None:
         """Notice a Redis that went back while nothing came, and a log that was made anew; export what is behind."""
-        if self._folds and self._log.epoch() != self._epoch:
-            raise LogReset(
-                "the feedback log was made anew: its epoch changed. Restart the fold to go on with the new one"
-            )
+        if self._folds:
+            self._confirm_epoch()
         rolled_back = []
         for partition, watermarks in self._store.watermarks(self._epoch, list(self._folds)).items():
             fold = self._folds[partition]
@@ -169,6 +178,12 @@ class FoldProcess:
             self._restart(rolled_back)
         for outcome, count in self._store.totals().items():
             metrics.EVENTS_FOLDED.labels(outcome).set(count)
+
+    def _confirm_epoch(self) -> None:
+        if self._log.epoch() != self._epoch:
+            raise LogReset(
+                "the feedback log was made anew: its epoch changed. Restart the fold to go on with the new one"
+            )
 
     @retry(retry=retry_if_exception_type(redis.RedisError), wait=wait_exponential(multiplier=0.05, max=1))
     def _wait_for_redis(self) -> None:

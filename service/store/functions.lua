@@ -6,19 +6,32 @@
 local EDGE = 28 -- slot u32 and d, n, b i64, big-endian
 local VALUES = 24
 local USER_ITEM = 12 -- item u32 (kept as bytes) and time u64, big-endian
-local MOST_ARGUMENTS = 4000 -- of one BITFIELD or ZADD; Lua's stack takes about 8000
+local TIME = 12 -- append time i64 and events u32, big-endian
+local MOST_ARGUMENTS = 4000 -- of one BITFIELD, ZADD or XADD; Lua's stack takes about 8000
+local MOST_EXACT = 2 ^ 53 -- Lua's numbers round above
+local MOST_SLOT = 2 ^ 24 - 1 -- a string takes at most 512 MB
+
+-- A whole number that is not negative, or nil.
+local function whole(text)
+  local number = tonumber(text)
+  if number and number >= 0 and number <= MOST_EXACT and number % 1 == 0 then
+    return number
+  end
+end
 
 -- Checks a row's blob and turns it into the argument lists of BITFIELD.
 local function increments(blob)
   local lists, list, last = {}, {'OVERFLOW', 'SAT'}, -1
   for at = 1, #blob, EDGE do
     local slot, d, n, b = struct.unpack('>I4i8i8i8', blob, at)
-    if slot <= last or d < 0 or n < 0 or b < 0 then
+    if slot <= last or slot > MOST_SLOT then
       return nil
     end
     last = slot
     for field, delta in ipairs({d, n, b}) do
-      if delta > 0 then
+      if delta < 0 or delta > MOST_EXACT then
+        return nil
+      elseif delta > 0 then
         list[#list + 1] = 'INCRBY'
         list[#list + 1] = 'i64'
         list[#list + 1] = '#' .. (3 * slot + field - 1)
@@ -57,36 +70,46 @@ end
 --       number of totals T, T × (name, count), R × deltas blob, U × (most items, items blob)
 -- Answers {1, next} if it added, {0, actual watermark} if not.
 local function fold(keys, args)
-  local field, expected, following = args[1], tonumber(args[2]), tonumber(args[3])
-  local rows, users, cap = tonumber(args[4]), tonumber(args[5]), tonumber(args[6])
-  local stream_length, times, life, totals = tonumber(args[7]), args[8], tonumber(args[9]), tonumber(args[10])
+  local field, expected, following = args[1], whole(args[2]), whole(args[3])
+  local rows, users, cap = whole(args[4]), whole(args[5]), whole(args[6])
+  local stream_length, times, life, totals = whole(args[7]), args[8], whole(args[9]), whole(args[10])
   if not (expected and following and rows and users and cap and stream_length and life and totals)
     or following < expected or #keys ~= 3 + rows + users or #args ~= 10 + 2 * totals + rows + 2 * users then
     return redis.error_reply('OMARGS counts do not fit')
   end
 
   local first_row, first_user = 10 + 2 * totals, 10 + 2 * totals + rows
-  local edges, prepared = 0, {}
+  local edges, names, prepared, most, counts = 0, {}, {}, {}, {}
+  if #times % TIME ~= 0 then
+    return redis.error_reply('OMARGS times torn')
+  end
   for r = 1, rows do
     local blob = args[first_row + r]
     edges = edges + #blob / EDGE
     if #blob == 0 or #blob % EDGE ~= 0 or edges > cap then
       return redis.error_reply('OMARGS deltas too long or torn')
     end
-    prepared[r] = increments(blob)
-    if not prepared[r] then
-      return redis.error_reply('OMARGS slots must ascend and deltas not be negative')
+    names[r], prepared[r] = string.match(keys[3 + r], '}:row:(.+)$'), increments(blob)
+    if not names[r] or not prepared[r] then
+      return redis.error_reply('OMARGS rows must be named, slots ascend and deltas not be negative')
     end
   end
   for u = 1, users do
-    local most, blob = tonumber(args[first_user + 2 * u - 1]), args[first_user + 2 * u]
-    if not most or #blob == 0 or #blob % USER_ITEM ~= 0 then
+    local blob = args[first_user + 2 * u]
+    most[u] = whole(args[first_user + 2 * u - 1])
+    if not most[u] or #blob == 0 or #blob % USER_ITEM ~= 0 then
       return redis.error_reply('OMARGS user items torn')
+    end
+    for at = 1, #blob, USER_ITEM do
+      if not whole(struct.unpack('>I8', blob, at + 4)) then
+        return redis.error_reply('OMARGS times of user items too large')
+      end
     end
   end
   for t = 1, totals do
-    if not tonumber(args[10 + 2 * t]) then
-      return redis.error_reply('OMARGS totals must be numbers')
+    counts[t] = whole(args[10 + 2 * t])
+    if not counts[t] then
+      return redis.error_reply('OMARGS totals must be whole numbers')
     end
   end
 
@@ -101,11 +124,17 @@ local function fold(keys, args)
     for _, list in ipairs(prepared[r]) do
       redis.call('BITFIELD', key, unpack(list))
     end
-    entry[#entry + 1] = string.match(key, '}:row:(.*)$')
+    entry[#entry + 1] = names[r]
     entry[#entry + 1] = values(key, args[first_row + r])
+    if r == rows or #entry >= MOST_ARGUMENTS then
+      local sequence = redis.call('HINCRBY', keys[1], 'sequence', 1)
+      local heard = r == rows and times or ''
+      redis.call('XADD', keys[2], 'MAXLEN', '~', stream_length, '*', 'sequence', sequence, 'times', heard, unpack(entry))
+      entry = {}
+    end
   end
   for u = 1, users do
-    local key, most, blob = keys[3 + rows + u], args[first_user + 2 * u - 1], args[first_user + 2 * u]
+    local key, blob = keys[3 + rows + u], args[first_user + 2 * u]
     local list = {}
     for at = 1, #blob, USER_ITEM do
       list[#list + 1] = struct.unpack('>I8', blob, at + 4)
@@ -115,18 +144,14 @@ local function fold(keys, args)
         list = {}
       end
     end
-    redis.call('ZREMRANGEBYRANK', key, 0, -(most + 1))
+    redis.call('ZREMRANGEBYRANK', key, 0, -(most[u] + 1))
     local newest = redis.call('ZRANGE', key, -1, -1, 'WITHSCORES')
     if newest[2] then
       redis.call('PEXPIREAT', key, newest[2] + life)
     end
   end
   for t = 1, totals do
-    redis.call('HINCRBY', keys[3], args[9 + 2 * t], args[10 + 2 * t])
-  end
-  if rows > 0 then
-    local sequence = redis.call('HINCRBY', keys[1], 'sequence', 1)
-    redis.call('XADD', keys[2], 'MAXLEN', '~', stream_length, '*', 'sequence', sequence, 'times', times, unpack(entry))
+    redis.call('HINCRBY', keys[3], args[9 + 2 * t], counts[t])
   end
   redis.call('HSET', keys[1], field, following)
   return {1, following}

@@ -136,18 +136,15 @@ class Store:
         Raises:
             redis.RedisError: some shards may have added, some not; ask for their watermarks.
         """
-        pipeline = self.client.pipeline(transaction=False)
-        for delta in deltas:
-            keys, arguments = self._fold_arguments(field, delta, limits)
-            pipeline.fcall("om_fold", len(keys), *keys, *arguments)
+        calls = [self._fold_arguments(field, delta, limits) for delta in deltas]
         try:
-            answers = pipeline.execute()
+            answers = self._call(calls)
         except redis.ResponseError as error:
             if "Function not found" not in str(error):
                 raise
             # A Redis that came back empty has no library either. Calls that were not found have not run.
             self.client.function_load(LIBRARY, replace=True)
-            answers = pipeline.execute()
+            answers = self._call(calls)
         return [(bool(added), int(watermark)) for added, watermark in answers]
 
     def rows(self, names: Sequence[RowName]) -> list[bytes]:
@@ -184,6 +181,12 @@ class Store:
             for name, count in found.items():
                 totals[_text(name)] = totals.get(_text(name), 0) + int(count)
         return totals
+
+    def _call(self, calls: Sequence[tuple[list[str], list[Any]]]) -> list[Any]:
+        pipeline = self.client.pipeline(transaction=False)
+        for keys, arguments in calls:
+            pipeline.fcall("om_fold", len(keys), *keys, *arguments)
+        return pipeline.execute()
 
     def _fold_arguments(self, field: str, delta: ShardDeltas, limits: Limits) -> tuple[list[str], list[Any]]:
         keys = self.keys
