@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bandit import statistics
+from bandit.context import UNIT
 from bandit.manifest import Manifest
 from service.fold.judgement import Credit
 from service.pseudonym import NOBODY
 from service.token import NO_EDGE
+
+CACHED = 4096
+NOTHING: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
 
 
 class Row(NamedTuple):
@@ -63,27 +68,34 @@ class Edges(NamedTuple):
 def spread(credited: Sequence[Credit], manifest: Callable[[str], Manifest]) -> Edges:
     """Spread credits over their edges: eq. (8) for impressions, eq. (9) for rewards."""
     groups: dict[tuple[str, str], int] = {}
-    parts: list[tuple[NDArray[np.int64], ...]] = []
+    alike: dict[tuple[int, bool], list[Credit]] = {}
     for credit in credited:
-        token = credit.token
-        group = groups.setdefault((token.namespace, token.version), len(groups))
-        shown = _positions(credit.positions, len(token.items))
-        slots = token.slots if shown is None else token.slots[shown]
-        at, k = np.nonzero(slots != NO_EDGE)
-        weights = token.weights[k]
-        if credit.reward is None:
-            position = at if shown is None else shown[at]
-            examination = _examination(manifest(token.version), len(token.items))
-            sums = statistics.impression(weights, examination[position])
-        else:
-            sums = statistics.reward(weights, credit.reward)
-        place = np.tile(np.array((group, credit.offset, credit.append_ms), dtype=np.int64), (len(k), 1))
-        parts.append((token.clusters[k].astype(np.int64), slots[at, k].astype(np.int64), place, sums))
-    if not parts:
-        empty = np.zeros(0, dtype=np.int64)
-        return Edges([], empty, empty, empty, empty, empty, np.zeros((0, statistics.FIELDS), dtype=np.int64))
-    cluster, slot, place, sums = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Edges(list(groups), place[:, 0], cluster, slot, place[:, 1], place[:, 2], sums)
+        groups.setdefault((credit.token.namespace, credit.token.version), len(groups))
+        alike.setdefault((len(credit.token.clusters), credit.reward is None), []).append(credit)
+    parts = [_spread_alike(part, groups, manifest) for part in alike.values()]
+    columns = zip(*parts, strict=True) if parts else ([NOTHING] for _ in range(5))
+    group, cluster, slot, offset, append_ms, *sums = (np.concatenate(column) for column in columns)
+    return Edges(list(groups), group, cluster, slot, offset, append_ms, sums[0] if sums else statistics.zeros(0))
+
+
+def _spread_alike(
+    credited: Sequence[Credit], groups: Mapping[tuple[str, str], int], manifest: Callable[[str], Manifest]
+) -> tuple[NDArray[np.int64], ...]:
+    """Spread credits that are all impressions or all rewards, on contexts of one size: the columns of `Edges`."""
+    shown = [_positions(credit.positions, len(credit.token.items)) for credit in credited]
+    items = np.array([len(positions) for positions in shown])
+    slots = np.concatenate([credit.token.slots[at] for credit, at in zip(credited, shown, strict=True)])
+    item, k = np.nonzero(slots != NO_EDGE)
+    credit = np.repeat(np.arange(len(credited)), items)[item]
+    weights = np.stack([credit.token.weights for credit in credited])[credit, k]
+    clusters = np.stack([credit.token.clusters for credit in credited]).astype(np.int64)[credit, k]
+    if credited[0].reward is None:
+        examined = [_examination(manifest(c.token.version), at) for c, at in zip(credited, shown, strict=True)]
+        sums = statistics.impression(weights, np.concatenate(examined)[item])
+    else:
+        sums = statistics.reward(weights, np.array([c.reward for c in credited])[credit])
+    facts = np.array([(groups[c.token.namespace, c.token.version], c.offset, c.append_ms) for c in credited])[credit]
+    return facts[:, 0], clusters, slots[item, k].astype(np.int64), facts[:, 1], facts[:, 2], sums
 
 
 def rows(edges: Edges, kept: NDArray[np.bool_]) -> list[Row]:
@@ -116,16 +128,16 @@ def user_items(credited: Sequence[Credit]) -> list[UserItems]:
 
 
 def _items(credit: Credit) -> NDArray[np.uint32]:
-    shown = _positions(credit.positions, len(credit.token.items))
-    return credit.token.items if shown is None else credit.token.items[shown]
+    return credit.token.items[_positions(credit.positions, len(credit.token.items))]
 
 
-def _positions(mask: int, size: int) -> NDArray[np.int64] | None:
-    """The set bits of a mask over a slate, int64[n]; None for all of them."""
-    if mask.bit_count() == size:
-        return None
+@lru_cache(CACHED)
+def _positions(mask: int, size: int) -> NDArray[np.int64]:
+    """The set bits of a mask over a slate, int64[n]."""
     return np.array([position for position in range(size) if mask >> position & 1], dtype=np.int64)
 
 
-def _examination(manifest: Manifest, size: int) -> NDArray[np.int64]:
-    return np.array([manifest.examination_units(position) for position in range(size)], dtype=np.int64)
+def _examination(manifest: Manifest, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+    if not manifest.examination_table:
+        return np.full(len(positions), UNIT)
+    return np.array([manifest.examination_units(position) for position in positions.tolist()], dtype=np.int64)
