@@ -16,12 +16,13 @@ from service.store.users import PATIENCE_S, Users, UsersUnavailable
 
 KEYS = Keys("om", 4)
 USER = bytes(range(16))
+PATIENT_S = 30.0
 
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer may take long on a busy machine."""
-    monkeypatch.setattr(store_users, "PATIENCE_S", 30)
+    monkeypatch.setattr(store_users, "PATIENCE_S", PATIENT_S)
 
 
 def ask(url: str, *, rewarded: bool = False) -> list[int]:
@@ -97,10 +98,11 @@ def test_after_a_timeout_the_next_question_gets_its_own_answer(
         try:
             await users.items(USER, rewarded=False)
             os.kill(server, signal.SIGSTOP)
-            with monkeypatch.context() as impatient, pytest.raises(UsersUnavailable):
-                impatient.setattr(store_users, "PATIENCE_S", PATIENCE_S)
+            monkeypatch.setattr(store_users, "PATIENCE_S", PATIENCE_S)
+            with pytest.raises(UsersUnavailable):
                 await users.items(USER, rewarded=False)
             os.kill(server, signal.SIGCONT)
+            monkeypatch.setattr(store_users, "PATIENCE_S", PATIENT_S)
             return list(map(int, await users.items(USER, rewarded=True)))
         finally:
             os.kill(server, signal.SIGCONT)
