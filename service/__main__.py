@@ -9,7 +9,7 @@ import uvicorn
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from service import logs
+from service import logs, settings_table
 from service.app import create_app
 from service.embedded import service as embedded
 from service.embedded.supervisor import end_with_supervisor
@@ -54,6 +54,12 @@ def fold() -> None:
         fold_process.run(settings, embedded.redis_url(settings))
     except (StoreError, LogReset) as error:
         _fail(str(error))
+
+
+@cli.command("settings")
+def print_settings() -> None:
+    """Print every setting, its default and its meaning."""
+    typer.echo(settings_table.table())
 
 
 def _settings(part: str) -> Settings:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import sqlite3
 import time
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
@@ -61,15 +62,16 @@ class SqliteLog:
         self._retention_ms = retention_s * 1000
         self._retention_due = time.monotonic()
         self._reading = Lock()
+        self._closing = Lock()
         self._queue: SimpleQueue[_Append | None] = SimpleQueue()
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._reader = self._connect()
+            self._reader, writer = self._connect(), self._connect()
             self._create()
         except sqlite3.Error as error:
             raise LogUnavailable(f"{path}: {error}") from error
         self._closed = False
-        self._writer = Thread(target=self._write_groups, name="feedback-log", daemon=True)
+        self._writer = Thread(target=self._write_groups, args=(writer,), name="feedback-log", daemon=True)
         self._writer.start()
 
     def epoch(self) -> bytes:
@@ -79,10 +81,11 @@ class SqliteLog:
     def append(self, key: bytes, value: bytes) -> Future[Position]:
         """Append one record; durable when the future ends."""
         done: Future[Position] = Future()
-        if self._closed:
-            done.set_exception(LogUnavailable("the log is closed"))
-        else:
-            self._queue.put(_Append(partition_of(key, self.partitions), key, value, done))
+        with self._closing:
+            if self._closed:
+                done.set_exception(LogUnavailable("the log is closed"))
+            else:
+                self._queue.put(_Append(partition_of(key, self.partitions), key, value, done))
         return done
 
     def bounds(self, partition: int) -> tuple[int, int]:
@@ -116,10 +119,8 @@ class SqliteLog:
     def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
         """Keep what cannot be folded, once each."""
         try:
-            with self._reading:
-                self._reader.execute("BEGIN IMMEDIATE")
+            with self._reading, _transaction(self._reader):
                 self._reader.executemany("INSERT OR IGNORE INTO dead_letters VALUES (?, ?, ?, ?, ?, ?, ?)", letters)
-                self._reader.execute("COMMIT")
         except sqlite3.Error as error:
             raise LogUnavailable(f"{self._path}: {error}") from error
 
@@ -133,11 +134,13 @@ class SqliteLog:
 
     def close(self) -> None:
         """Commit what waits, then close."""
-        if not self._closed:
+        with self._closing:
+            if self._closed:
+                return
             self._closed = True
             self._queue.put(None)
-            self._writer.join()
-            self._reader.close()
+        self._writer.join()
+        self._reader.close()
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, timeout=10, isolation_level=None, check_same_thread=False)
@@ -147,13 +150,12 @@ class SqliteLog:
 
     def _create(self) -> None:
         self._reader.executescript(SCHEMA)
-        self._reader.execute("BEGIN IMMEDIATE")
-        row = self._reader.execute("SELECT partitions FROM log").fetchone()
-        if row is None:
-            self._reader.execute("INSERT INTO log VALUES (?, ?)", (uuid.uuid4().bytes, self.partitions))
-            numbers = [(partition, 0, 0) for partition in range(self.partitions)]
-            self._reader.executemany("INSERT INTO partitions VALUES (?, ?, ?)", numbers)
-        self._reader.execute("COMMIT")
+        with _transaction(self._reader):
+            row = self._reader.execute("SELECT partitions FROM log").fetchone()
+            if row is None:
+                self._reader.execute("INSERT INTO log VALUES (?, ?)", (uuid.uuid4().bytes, self.partitions))
+                numbers = [(partition, 0, 0) for partition in range(self.partitions)]
+                self._reader.executemany("INSERT INTO partitions VALUES (?, ?, ?)", numbers)
         if row is not None and row[0] != self.partitions:
             self._reader.close()
             raise LogReset(
@@ -167,15 +169,16 @@ class SqliteLog:
         except sqlite3.Error as error:
             raise LogUnavailable(f"{self._path}: {error}") from error
 
-    def _write_groups(self) -> None:
-        connection = self._connect()
+    def _write_groups(self, connection: sqlite3.Connection) -> None:
         stopping = False
         while not stopping:
             group: list[_Append] = []
             waiting = self._queue.get()
             try:
                 while waiting is not None:
-                    group.append(waiting)
+                    # From here on a caller who gives up cannot cancel it.
+                    if waiting.done.set_running_or_notify_cancel():
+                        group.append(waiting)
                     if len(group) == GROUP_RECORDS:
                         break
                     waiting = self._queue.get_nowait()
@@ -190,13 +193,8 @@ class SqliteLog:
         if not group:
             return
         try:
-            connection.execute("BEGIN IMMEDIATE")
-            try:
+            with _transaction(connection):
                 positions = self._insert(connection, group)
-                connection.execute("COMMIT")
-            except BaseException:
-                connection.execute("ROLLBACK")
-                raise
         except sqlite3.Error as error:
             for append in group:
                 append.done.set_exception(LogUnavailable(f"{self._path}: {error}"))
@@ -235,6 +233,17 @@ class SqliteLog:
             )
 
 
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
 class SqliteSubscription:
     """Follows all partitions of a file by looking for new ends every two milliseconds."""
 
@@ -267,7 +276,8 @@ class SqliteSubscription:
                         " the offsets that the log holds"
                     )
                 found[partition] = records
-                self._positions[partition] = records[-1].offset + 1
+            # Only now: what is not answered, since another partition raised, is read again.
+            self._positions |= {partition: records[-1].offset + 1 for partition, records in found.items()}
             if found or time.monotonic() >= deadline:
                 return found
             time.sleep(min(POLL_S, max(0.0, deadline - time.monotonic())))
