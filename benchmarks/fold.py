@@ -33,7 +33,7 @@ from service import pseudonym
 from service.embedded import valkey
 from service.feedback_log import open_log
 from service.feedback_log.base import FeedbackLog
-from service.fold.process import FoldProcess, frozen_facts
+from service.fold.process import FoldProcess
 from service.recommender import NOTHING, Recommender
 from service.replica import Replica
 from service.settings import Settings
@@ -94,7 +94,7 @@ def main(
 
 def _fill(log: FeedbackLog, world: Bundle, settings: Settings, store: Store, requests: int) -> int:
     """Append the mix; the number of edge increments in it."""
-    recommender = Recommender(settings, world, Replica(world, settings.arms, store))
+    recommender = Recommender(settings, world, Replica(world, settings.arms, store, settings.frozen_facts))
     epoch = log.epoch()
     increments, appended = 0, []
     for at in range(requests):
@@ -125,7 +125,7 @@ def _fill(log: FeedbackLog, world: Bundle, settings: Settings, store: Store, req
 def _fold(log: FeedbackLog, settings: Settings, store: Store, records: int) -> float:
     """Seconds to fold the whole log from nothing."""
     fresh = Store(store.client, Keys(f"om-{uuid.uuid4().hex[:8]}", settings.shards))
-    fresh.prepare(frozen_facts(settings))
+    fresh.prepare(settings.frozen_facts)
     process = FoldProcess(settings, log, fresh)
     started = time.perf_counter()
     while process.folded < records:

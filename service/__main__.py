@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 import uvicorn
@@ -12,6 +12,7 @@ from pydantic_settings import SettingsError
 from service import logs, settings_table
 from service.app import create_app
 from service.embedded import service as embedded
+from service.embedded.service import AlreadyRunning
 from service.embedded.supervisor import end_with_supervisor
 from service.embedded.valkey import NoServer
 from service.feedback_log.base import LogReset
@@ -32,7 +33,7 @@ def everything(context: typer.Context) -> None:
         settings = _settings("supervisor")
         try:
             embedded.run(settings)
-        except NoServer as error:
+        except (NoServer, AlreadyRunning) as error:
             _fail(str(error))
 
 
@@ -46,12 +47,16 @@ def api() -> None:
 
 
 @cli.command()
-def fold() -> None:
+def fold(
+    begin: Annotated[
+        bool, typer.Option("--begin", help="Where nothing was folded yet, begin at the log's start, wherever that is.")
+    ] = False,
+) -> None:
     """Run the fold alone: feedback log → statistics in Redis."""
     settings = _settings("fold")
     end_with_supervisor()
     try:
-        fold_process.run(settings, embedded.redis_url(settings))
+        fold_process.run(settings, embedded.redis_url(settings), begin=begin)
     except (StoreError, LogReset) as error:
         _fail(str(error))
 

@@ -8,7 +8,7 @@ a number that comes again, means that the stream was trimmed past us or that Red
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from threading import Event, Thread
 
@@ -25,7 +25,7 @@ from service import metrics
 from service.experiment import policy_of
 from service.settings import Arm
 from service.store.keys import RowName
-from service.store.redis import Change, Store, Tail
+from service.store.redis import Change, Store, StoreError, Tail
 
 logger = structlog.get_logger(__name__)
 BLOCK_MS = 200
@@ -45,9 +45,11 @@ class ReplicaState(StrEnum):
 class Replica:
     """Sums and derived scores of one bundle, for every arm."""
 
-    def __init__(self, bundle: Bundle, arms: Sequence[Arm], store: Store) -> None:
-        """Derive from the prior alone; `start` brings the statistics."""
+    def __init__(self, bundle: Bundle, arms: Sequence[Arm], store: Store, frozen: Mapping[str, int]) -> None:
+        """Derive from the prior alone; `start` brings the statistics. `frozen`: facts that Redis must agree on."""
         self.state = ReplicaState.STARTING
+        self.error: str | None = None
+        self._frozen = frozen
         self._bundle = bundle
         self._arms = tuple(arms)
         self._store = store
@@ -76,7 +78,7 @@ class Replica:
     def _run(self) -> None:
         """Follow until stopped; what Redis does never ends the thread."""
         retrying = Retrying(
-            retry=retry_if_exception_type(redis.RedisError),
+            retry=retry_if_exception_type((redis.RedisError, StoreError)),
             wait=wait_exponential(multiplier=0.05, max=1),
             stop=stop_when_event_set(self._stopping),
             sleep=self._pause,
@@ -89,20 +91,21 @@ class Replica:
     def _lost(self, attempt: RetryCallState) -> None:
         self.state = ReplicaState.DEGRADED
         metrics.REPLICA_AGE_SECONDS.set(self.age_s)
-        error = attempt.outcome.exception() if attempt.outcome else None
-        logger.warning("serving what is known: redis is away", error=str(error), seconds=round(self.age_s, 1))
+        self.error = str(attempt.outcome.exception() if attempt.outcome else None)
+        logger.warning("serving what is known: redis cannot be followed", error=self.error, age_s=round(self.age_s, 1))
 
     def _follow(self) -> None:
         """Read what is missing, then apply entries once; called over and over."""
         missing = [shard for shard in range(self._store.keys.shards) if shard not in self._tails]
         if missing:
+            self._store.freeze(self._frozen)
             for shard in missing:
                 self._read(shard)
             self._derive(set(self.sums))
             logger.info("shards read", shards=len(missing))
         changes = self._store.changes({shard: tail.id for shard, tail in self._tails.items()}, BLOCK_MS)
         self._heard = time.monotonic()
-        self.state = ReplicaState.FOLLOWING
+        self.state, self.error = ReplicaState.FOLLOWING, None
         metrics.REPLICA_AGE_SECONDS.set(0)
         dirty: set[str] = set()
         applied: list[Change] = []

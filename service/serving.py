@@ -87,7 +87,8 @@ class Serving:
                 )
             else:
                 bundle = self.bundles.load(version)
-                replica = Replica(bundle, self.settings.arms, Store(connect(self._redis_url), self.keys))
+                store = Store(connect(self._redis_url), self.keys)
+                replica = Replica(bundle, self.settings.arms, store, self.settings.frozen_facts)
                 replica.start()
                 self.recommender = Recommender(self.settings, bundle, replica)
                 error = None

@@ -126,6 +126,11 @@ class Settings(BaseSettings):
         return self.pseudonym_key.get_secret_value().encode()[:64]
 
     @property
+    def frozen_facts(self) -> dict[str, int]:
+        """What may not change while the statistics live."""
+        return {"shards": self.shards, "partitions": self.partitions, "window_records": self.window_records}
+
+    @property
     def feedback_database(self) -> Path:
         """The SQLite log's file."""
         return self.state_folder / "feedback.sqlite"

@@ -92,7 +92,9 @@ def _judge(event: Impression | Reward, serving: Serving, now_ms: int) -> _Judged
         manifest = serving.bundles.known(token.version)
         if manifest is None:
             # The fold waits for a bundle that it lacks; so the event is worth keeping.
-            return _Judged(event, token.recommendation_id.encode(), 1)
+            named = event.items if isinstance(event, Impression) else [event.item_id]
+            items = len(token.items if named is None else set(named))
+            return _Judged(event, token.recommendation_id.encode(), items)
         said = attribute(event, token, manifest, serving.settings.pseudonym_bytes)
         return _Judged(event, token.recommendation_id.encode(), said.positions.bit_count())
     except Refused as refused:

@@ -54,7 +54,8 @@ def _redis(serving: Serving) -> dict[str, Any]:
         return {"ok": False, "detail": "followed once there is a bundle"}
     replica = serving.recommender.replica
     ok = replica.state is ReplicaState.FOLLOWING
-    return {"ok": ok, "replica": replica.state.value, "age_s": round(replica.age_s, 3)}
+    told = {"ok": ok, "replica": replica.state.value, "age_s": round(replica.age_s, 3)}
+    return told if replica.error is None else told | {"detail": replica.error}
 
 
 def _log(serving: Serving) -> dict[str, Any]:

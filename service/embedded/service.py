@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import sys
 import time
 
@@ -15,6 +16,10 @@ from service.settings import Settings, development_secret
 
 logger = structlog.get_logger(__name__)
 PATIENCE_S = 10.0
+
+
+class AlreadyRunning(Exception):  # noqa: N818 - names what happened
+    """Another service uses the state folder."""
 
 
 def with_secret(settings: Settings) -> Settings:
@@ -58,8 +63,19 @@ def end_orphan(settings: Settings) -> None:
 
 
 def run(settings: Settings) -> None:
-    """Run everything until SIGTERM or SIGINT."""
+    """Run everything until SIGTERM or SIGINT.
+
+    Raises:
+        AlreadyRunning: another service uses the state folder.
+        NoServer: there is no Valkey or Redis program.
+    """
     settings.state_folder.mkdir(parents=True, exist_ok=True)
+    # Held as long as this process lives; children do not inherit it.
+    lock = (settings.state_folder / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise AlreadyRunning(f"a service is running on {settings.state_folder}: end it, or set STATE_FOLDER") from error
     supervisor = Supervisor(children(settings))
     supervisor.handle_signals()
     supervisor.run()

@@ -66,8 +66,9 @@ class SqliteLog:
         self._queue: SimpleQueue[_Append | None] = SimpleQueue()
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._reader, writer = self._connect(), self._connect()
+            self._reader = self._connect()
             self._create()
+            writer = self._connect()
         except sqlite3.Error as error:
             raise LogUnavailable(f"{path}: {error}") from error
         self._closed = False

@@ -84,8 +84,8 @@ class PartitionFold:
         if self.position < first:
             raise LogReset(
                 f"partition {self.partition}: the watermark {self.position} lies before the log's start {first}:"
-                " retention took records that were not folded. Restore Redis from a newer copy, or start anew with"
-                " another KEY_PREFIX"
+                " retention took records that were not folded. Restore Redis from a newer copy, or, to count from the"
+                " log's start with a KEY_PREFIX that holds nothing yet, start the fold with --begin"
             )
         self._window = Window(self._window_records)
         offset = max(first, self.position - self._window_records)

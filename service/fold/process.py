@@ -31,7 +31,9 @@ USER_LIFE_MS = 90 * 86_400_000
 class FoldProcess:
     """Folds the partitions that the log assigns to it."""
 
-    def __init__(self, settings: Settings, log: FeedbackLog, store: Store) -> None:
+    def __init__(self, settings: Settings, log: FeedbackLog, store: Store, *, begin: bool = False) -> None:
+        """`begin` lets partitions of which nothing was folded begin at the log's start, even if retention moved it."""
+        self._begin = begin
         self._settings = settings
         self._log = log
         self._store = store
@@ -143,6 +145,11 @@ class FoldProcess:
             )
             try:
                 self._confirm_epoch()
+                if self._begin and max(watermarks) == 0:
+                    offset = self._log.bounds(partition)[0]
+                    self._store.begin(self._epoch, partition, offset)
+                    logger.warning("beginning at the log's start", partition=partition, offset=offset)
+                    watermarks = [offset] * len(watermarks)  # noqa: PLW2901 - they are that now
                 starts[partition] = fold.start(watermarks)
                 folds[partition] = fold
             except (LogReset, BundleMissing) as error:
@@ -188,19 +195,10 @@ class FoldProcess:
     @retry(retry=retry_if_exception_type(redis.RedisError), wait=wait_exponential(multiplier=0.05, max=1))
     def _wait_for_redis(self) -> None:
         if not self._stopping:
-            self._store.prepare(frozen_facts(self._settings))
+            self._store.prepare(self._settings.frozen_facts)
 
 
-def frozen_facts(settings: Settings) -> dict[str, int]:
-    """What may not change while the statistics live."""
-    return {
-        "shards": settings.shards,
-        "partitions": settings.partitions,
-        "window_records": settings.window_records,
-    }
-
-
-def run(settings: Settings, redis_url: str) -> None:
+def run(settings: Settings, redis_url: str, *, begin: bool = False) -> None:
     """Run a fold until SIGTERM or SIGINT; wait, saying so, for what is not up yet.
 
     Raises:
@@ -213,9 +211,9 @@ def run(settings: Settings, redis_url: str) -> None:
         wait=wait_exponential(multiplier=0.1, max=5),
         before_sleep=lambda state: logger.warning("waiting", error=str(state.outcome and state.outcome.exception())),
     )
-    waiting(store.prepare)(frozen_facts(settings))
+    waiting(store.prepare)(settings.frozen_facts)
     log = waiting(open_log)(settings)
-    process = FoldProcess(settings, log, store)
+    process = FoldProcess(settings, log, store, begin=begin)
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
         process.stop()

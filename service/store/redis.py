@@ -112,12 +112,27 @@ class Store:
         name = next(iter(policy.values()), "noeviction")
         if _text(name) != "noeviction":
             raise StoreError(f"Redis has maxmemory-policy {_text(name)}: it would forget; set it to noeviction")
-        self.client.set(self.keys.frozen(), orjson.dumps(dict(frozen)), nx=True)
+        self.freeze(frozen)
+
+    def freeze(self, facts: Mapping[str, int]) -> None:
+        """Settle facts that may not change while the statistics live, or check that they are the settled ones.
+
+        Raises:
+            StoreError: Redis was set up with others.
+        """
+        self.client.set(self.keys.frozen(), orjson.dumps(dict(facts)), nx=True)
         found = orjson.loads(cast(bytes, self.client.get(self.keys.frozen())))
-        differing = {fact: (found.get(fact), value) for fact, value in frozen.items() if found.get(fact) != value}
+        differing = {fact: (found.get(fact), value) for fact, value in facts.items() if found.get(fact) != value}
         if differing:
             told = ", ".join(f"{fact} is {old} there, {new} in the settings" for fact, (old, new) in differing.items())
             raise StoreError(f"{self.keys.frozen()}: {told}; set them back, or choose another KEY_PREFIX")
+
+    def begin(self, epoch: bytes, partition: int, offset: int) -> None:
+        """Let a partition that nothing was folded of begin at `offset`."""
+        pipeline = self.client.pipeline(transaction=False)
+        for shard in range(self.keys.shards):
+            pipeline.hsetnx(self.keys.watermarks(shard), watermark_field(epoch, partition), offset)
+        pipeline.execute()
 
     def watermarks(self, epoch: bytes, partitions: Sequence[int]) -> dict[int, list[int]]:
         """Partition → next offset not yet folded, by shard."""
