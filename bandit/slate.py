@@ -74,19 +74,19 @@ def draw(
     if k:
         chosen = chosen[rng.choice(k, places, replace=False)]
 
-    filled = _back_fill(limit - places, candidates.items[chosen], fallback, excluded)
-    length = places + len(filled)
-    items = np.empty(length, dtype=np.int32)
-    items[:places], items[places:] = candidates.items[chosen], filled
-    scores, means, propensities = np.full((3, length), np.nan, dtype=np.float32)
-    sources = np.full(length, Source.FALLBACK, dtype=np.uint8)
-    if places:
-        scores[:places], means[:places] = candidates.scores[chosen], candidates.means[chosen]
-        if k:
-            propensities[:places] = places / k
-        lowest = candidates.means[best(candidates.means, places)[-1]]
-        by_chance = (means[:places] < lowest) | (k > places)
-        sources[:places] = np.where(by_chance, Source.EXPLORE, Source.EXPLOIT)
+    items, scores, means = candidates.items[chosen], candidates.scores[chosen], candidates.means[chosen]
+    propensities = np.full(places, places / k if k else np.nan, dtype=np.float32)
+    if k > places:
+        sources = np.full(places, Source.EXPLORE, dtype=np.uint8)
+    else:
+        lowest = candidates.means[best(candidates.means, places)[-1:]]
+        sources = (means >= lowest).astype(np.uint8)  # EXPLOIT where true, EXPLORE where not
+    if places < limit:
+        filled = _back_fill(limit - places, items, fallback, excluded)
+        nothing = np.full(len(filled), np.nan, dtype=np.float32)
+        items = np.concatenate([items, filled])
+        scores, means, propensities = (np.concatenate([known, nothing]) for known in (scores, means, propensities))
+        sources = np.concatenate([sources, np.full(len(filled), Source.FALLBACK, dtype=np.uint8)])
     return Slate(items, scores, means, propensities, sources, k)
 
 
@@ -109,9 +109,9 @@ def _pool_size(candidates: Candidates, limit: int, randomise_over: int) -> int:
 
 def _first(candidates: Candidates, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """int64[count], the candidates that rank first, in order."""
-    untouched = np.flatnonzero(candidates.untouched)
-    if len(untouched) == 0:
+    if not candidates.untouched.any():
         return best(candidates.scores, count)
+    untouched = np.flatnonzero(candidates.untouched)
     leading = untouched[rng.choice(len(untouched), min(count, len(untouched)), replace=False)]
     if len(leading) == count:
         return leading
@@ -123,8 +123,6 @@ def _back_fill(
     count: int, chosen: NDArray[np.int32], fallback: NDArray[np.int32], excluded: NDArray[np.int32]
 ) -> NDArray[np.int32]:
     """int32[≤ count], the first items of `fallback` that are neither chosen nor excluded."""
-    if count <= 0:
-        return fallback[:0]
     taken = np.concatenate([chosen, excluded])
     prefix = fallback[: count + len(taken)]  # long enough, even if all that is taken comes first
     return prefix[~np.isin(prefix, taken)][:count]

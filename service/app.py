@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from prometheus_client import Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import metrics
@@ -44,6 +45,7 @@ class Timing:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
+        self._histograms: dict[tuple[str, int], Histogram] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass through, noting the status and the time."""
@@ -64,4 +66,7 @@ class Timing:
         finally:
             route = scope.get("route")
             path = route.path if route is not None else "unknown"
-            metrics.REQUEST_SECONDS.labels(path, str(status)).observe(time.perf_counter() - started)
+            histogram = self._histograms.get((path, status))
+            if histogram is None:
+                histogram = self._histograms[path, status] = metrics.REQUEST_SECONDS.labels(path, str(status))
+            histogram.observe(time.perf_counter() - started)

@@ -94,7 +94,8 @@ class Recommender:
         drawn = slate.draw(candidates, limit, k, self._rng, bundle.item_order, excluded)
         slots = kernel.edges(bundle.graph, context, drawn.items)
         for source, count in zip(Source, np.bincount(drawn.sources, minlength=len(Source)).tolist(), strict=True):
-            self._served[arm.name, source].inc(count)
+            if count:
+                self._served[arm.name, source].inc(count)
         token = AttributionToken(
             epoch=epoch,
             request_id=os.urandom(16),

@@ -244,7 +244,7 @@ class KafkaSubscription:
     def poll(self, timeout_s: float, limit: int) -> Mapping[int, Sequence[Record]]:
         """Wait for records; {} also while the brokers are away."""
         try:
-            found = self._consumer.poll(int(timeout_s * 1000), max_records=limit * max(1, len(self._held)))
+            found = self._consumer.poll(int(timeout_s * 1000), max_records=limit)
         except OffsetOutOfRangeError as error:
             raise LogReset(f"positions lie outside the log: {error}") from error
         except KafkaError as error:
