@@ -122,9 +122,7 @@ def load(path: Path | None, overrides: dict[str, dict[str, Any]]) -> Config:
         ConfigError: the file is missing or no TOML, or a key is unknown or out of range.
     """
     sections: dict[str, Any] = {}
-    where = "command line"
     if path is not None:
-        where = str(path)
         try:
             sections = tomllib.loads(path.read_text())
         except FileNotFoundError as error:
@@ -143,7 +141,12 @@ def load(path: Path | None, overrides: dict[str, dict[str, Any]]) -> Config:
     try:
         return Config.model_validate(sections)
     except ValidationError as error:
-        faults = [
-            f"{where}: {'.'.join(map(str, fault['loc'])) or 'config'}: {fault['msg']}" for fault in error.errors()
-        ]
+        faults = [_fault(fault["loc"], fault["msg"], path, overrides) for fault in error.errors()]
         raise ConfigError("\n".join(faults)) from error
+
+
+def _fault(keys: tuple[int | str, ...], message: str, path: Path | None, overrides: dict[str, dict[str, Any]]) -> str:
+    section, key = (*map(str, keys), "", "")[:2]
+    given = overrides.get(section, {}).get(key) is not None
+    where = "command line" if given or path is None else str(path)
+    return f"{where}: {'.'.join(map(str, keys)) or 'the file'}: {message}"

@@ -12,7 +12,6 @@ import json
 import shutil
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -89,7 +88,7 @@ class Pipeline:
 
         def action(folder: Path) -> dict[str, Any]:
             data = dataset.load(self.work / PREPARE)
-            draft = publishing.assemble(data, vectors.load(self.work / TRAIN / _VECTORS), config, datetime.now(UTC))
+            draft = publishing.assemble(data, vectors.load(self.work / TRAIN / _VECTORS), config)
             bundles.write(draft, str(folder))
             return {"counts": draft.manifest.counts.model_dump()}
 
@@ -139,7 +138,8 @@ class Pipeline:
         if done and done["key"] == key and done["finished"]:
             self.console.print(f"[green]✓[/] {name}: unchanged")
             return dict(done["result"])
-        if folder.exists() and not (done and done["key"] == key):
+        resumes = name == TRAIN and done and done["key"] == key
+        if folder.exists() and not resumes:
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
         record: dict[str, Any] = {"key": key, "finished": False, "config": settings, "seconds": 0.0, "result": {}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import resources
@@ -25,7 +26,7 @@ from offline.vectors import Vectors
 DRAFT = "draft"
 
 
-def assemble(dataset: Dataset, vectors: Vectors, config: Build, created_at: datetime) -> Bundle:
+def assemble(dataset: Dataset, vectors: Vectors, config: Build) -> Bundle:
     """Cluster the users, draw the graph and put the bundle together, under the version DRAFT."""
     clusters = cluster(vectors.users, config)
     graph = draw(clusters.centroids, vectors.items, config)
@@ -33,7 +34,7 @@ def assemble(dataset: Dataset, vectors: Vectors, config: Build, created_at: date
     return Bundle(
         manifest=Manifest(
             version=DRAFT,
-            created_at=created_at,
+            created_at=datetime.now(UTC),
             counts=Counts(
                 users=len(dataset.users),
                 items=len(dataset.items),
@@ -59,16 +60,20 @@ def assemble(dataset: Dataset, vectors: Vectors, config: Build, created_at: date
 def publish(draft: Bundle, root: str, config: Publish, provenance: dict[str, Any], metrics: dict[str, Any]) -> str:
     """Give a draft its version, provenance and metrics, write it under `root` and return its version.
 
-    A version is the draft's time (UTC) and eight digits of its content's hash: names sort by age.
+    A version is the time (UTC) and eight digits of a hash of all that is in it: names sort by age.
+
+    Raises:
+        BundleError: the bundle contradicts itself, or that very version exists.
     """
-    manifest = draft.manifest
+    manifest, now = draft.manifest, datetime.now(UTC)
     sums = [manifest.checksums[name] for name in (bundles.ARRAYS, bundles.ITEMS, bundles.USERS)]
-    content = hashlib.sha256("".join(sums).encode()).hexdigest()
-    version = f"{manifest.created_at.astimezone(UTC):%Y%m%dT%H%M%SZ}-{content[:8]}"
+    content = json.dumps([sums, config.reward_table, provenance, metrics]).encode()
+    version = f"{now:%Y%m%dT%H%M%SZ}-{hashlib.sha256(content).hexdigest()[:8]}"
     final = Manifest.model_validate(
         {
             **manifest.model_dump(),
             "version": version,
+            "created_at": now,
             "reward_table": config.reward_table,
             "config": provenance,
             "metrics": metrics,

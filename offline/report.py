@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 METRICS, TABLE, PLOT = "metrics.json", "report.md", "recall.png"
-_TITLES = {"all": "All purchases of the test period", "new": "Items new to the user"}
+_TITLES = {"all": "All that users took in the test period", "new": "Items new to the user"}
 # Okabe and Ito's palette; markers tell the lines apart without colours.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#000000", "#888888")
 _MARKERS = ("o", "s", "^", "D", "v")
@@ -31,10 +33,11 @@ def write(metrics: dict[str, Any], folder: Path, console: Console) -> None:
     (folder / TABLE).write_text(markdown(metrics))
     plot(metrics).savefig(folder / PLOT, dpi=130)
     for task in metrics["tasks"]:
-        header, rows = _grid(metrics["tasks"][task])
-        table = Table(title=_title(task), title_justify="left", title_style="bold")
+        header, rows = _brief(metrics["tasks"][task])
+        title = f"{_title(task)} (at {_middle(metrics['tasks'][task])} where not said)"
+        table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
         for number, name in enumerate(header):
-            table.add_column(name, justify="right" if number else "left")
+            table.add_column(name, justify="right" if number else "left", no_wrap=True)
         for row in rows:
             table.add_row(*row)
         console.print(table)
@@ -63,7 +66,7 @@ def plot(metrics: dict[str, Any]) -> Figure:
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, 3)
     for panel, (task, measured) in zip(panels[:2], metrics["tasks"].items(), strict=True):
-        for (name, measures), colour, marker in zip(measured.items(), _COLOURS, _MARKERS, strict=True):
+        for (name, measures), colour, marker in zip(measured.items(), cycle(_COLOURS), cycle(_MARKERS)):
             cutoffs = [int(k) for k in measures.get("recall", {})]
             recalls = [measures["recall"][str(k)] for k in cutoffs]
             errors = [measures["recall_ci95"][str(k)] or 0 for k in cutoffs]
@@ -71,21 +74,21 @@ def plot(metrics: dict[str, Any]) -> Figure:
         panel.set(title=_title(task), xlabel="K, items recommended", ylabel="Recall@K, mean over users")
         panel.set_ylim(bottom=0)
         panel.grid(alpha=0.3)
-    panels[0].legend(frameon=False, loc="upper left")
 
     measured = metrics["tasks"]["all"]
     cutoff = _middle(measured)
-    for number, ((name, measures), colour) in enumerate(zip(measured.items(), _COLOURS, strict=True)):
+    for number, ((name, measures), colour) in enumerate(zip(measured.items(), cycle(_COLOURS))):
         heights = [measures.get(part, {}).get(cutoff) or 0 for part in ("recall_head", "recall_tail")]
         places = [place + (number - 2) * 0.16 for place in range(2)]
         bars = panels[2].bar(places, heights, width=0.15, color=colour, label=name)
         panels[2].bar_label(bars, fmt="%.2f", fontsize=8, padding=1)
     panels[2].set(
-        title=f"Popular and other items (Recall@{cutoff}, all purchases)",
+        title="Popular and other items",
         ylabel=f"Recall@{cutoff}, mean over users",
         xticks=[0, 1],
         xticklabels=[f"head: {metrics['head_items']:,} items", "tail: the rest"],
     )
+    panels[2].legend(frameon=False, loc="upper right")
     return figure
 
 
@@ -103,6 +106,17 @@ def _grid(measured: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
         parts = [_number(_at(measures, part, deep)) for part in ("recall_head", "recall_tail", "coverage")]
         rows.append([name, *recalls, *ndcgs, *parts])
     return header, rows
+
+
+def _brief(measured: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """The columns that fit a screen."""
+    header, rows = _grid(measured)
+    deep = _middle(measured)
+    kept = [number for number, name in enumerate(header) if not name.startswith("NDCG") or name == f"NDCG@{deep}"]
+    short = [header[number].replace("Recall", "R") for number in kept]
+    short = [name.removesuffix(f" R@{deep}") if name[1] != "@" else name for name in short]
+    short = [name.removesuffix(f"@{deep}") if name[1] != "@" else name for name in short]
+    return short, [[row[number].split(" ±")[0] for number in kept] for row in rows]
 
 
 def _at(measures: Mapping[str, Any], name: str, cutoff: str) -> float | None:

@@ -62,10 +62,10 @@ def train(dataset: Dataset, config: Train, folder: Path, progress: Progress) -> 
     features = describe(dataset, dataset.timelines, config)
     validation = Validation(dataset, earlier, describe(dataset, earlier, config), config)
     search = Training(earlier, len(dataset.items), validation.features, config, folder / "search")
-    recalls = search.run(config.max_epochs, progress, "Finding the number of epochs", validation.recall)
+    recalls = search.run(config.max_epochs, progress, "search", validation.recall)
     epochs = int(np.argmax(recalls)) + 1
     final = Training(dataset.timelines, len(dataset.items), features, config, folder / "final")
-    final.run(epochs, progress, "Training on the whole period")
+    final.run(epochs, progress, "final")
     vectors = _embed(final, dataset.timelines, np.arange(len(dataset.users), dtype=np.int32))
     return Trained(vectors, recalls, len(validation.users), epochs)
 
@@ -146,7 +146,7 @@ class Training:
                 epoch_ends = step % per_epoch == 0
                 if epoch_ends and validate is not None:
                     record.append(validate(self))
-                    progress.update(bar, description=f"{title}: recall {record[-1]:.4f} after epoch {epoch + 1}")
+                    progress.update(bar, description=f"{title}: epoch {epoch + 1}, recall {record[-1]:.4f}")
                 if epoch_ends or step % self.config.checkpoint_steps == 0:
                     self._save(checkpoints, step, record)
                 progress.update(bar, completed=step)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import ibis
 import ibis.expr.types as ir
 
 from offline.errors import DataError
 
-ROW = "row_"
+ROW = "_row"
 """The column of row numbers: 1 is a file's first row after its header."""
 
 
@@ -18,10 +19,8 @@ def columns(table: ir.Table, path: Path, needed: Sequence[str], option: str) -> 
     """Every needed column is there."""
     missing = [name for name in needed if name not in table.columns]
     if missing:
-        raise DataError(
-            f"{path}: no column {missing[0]!r}; it has {', '.join(map(repr, table.columns))}: "
-            f"say which one it is with --{option}"
-        )
+        there = ", ".join(repr(name) for name in table.columns if name != ROW)
+        raise DataError(f"{path}: no column {missing[0]!r}; it has {there}: say which one it is with --{option}")
 
 
 def identifier(table: ir.Table, path: Path, column: str) -> None:
@@ -30,15 +29,15 @@ def identifier(table: ir.Table, path: Path, column: str) -> None:
     if not (kind.is_string() or kind.is_integer()):
         raise DataError(f"{path}: column {column!r} is of type {kind}; ids must be text or whole numbers")
     text = table[column].cast("string")
-    _none(table, text.isnull() | (text == ""), path, column, "an id is missing", "fill it in or remove the row")
+    _none(table, text.isnull() | (text == ""), path, column, "is no id", "fill it in or remove the row")
 
 
 def moments(table: ir.Table, path: Path, column: str, parsed: str, now: ibis.Value) -> None:
     """A column of time stamps was understood, and lies between 1990 and now."""
-    unread = "is no time stamp: use ISO 8601, or a number since 1970 with --timestamp-unit s, ms or us"
-    _none(table, table[parsed].isnull(), path, column, unread, "mend or remove the row")
+    unread = "is no time stamp between 1970 and 2200"
+    _none(table, table[parsed].isnull(), path, column, unread, "write ISO 8601, or numbers and their --timestamp-unit")
+    remedy = "mend or remove the row, or say the right --timestamp-unit"
     early = table[parsed] < ibis.timestamp("1990-01-01 00:00:00", timezone="UTC")
-    remedy = "check the time stamps and --timestamp-unit"
     _none(table, early, path, column, "lies before 1990", remedy)
     _none(table, table[parsed] > now, path, column, "lies in the future", remedy)
 
@@ -46,14 +45,10 @@ def moments(table: ir.Table, path: Path, column: str, parsed: str, now: ibis.Val
 def unique(table: ir.Table, path: Path, keys: Sequence[str], named: Sequence[str], remedy: str) -> None:
     """No two rows agree in `keys` (called `named` in the file)."""
     copies = repeated(table, keys)
-    first = copies.order_by(ROW).limit(1).execute()
-    if len(first):
-        row = int(first[ROW][0])
-        value = ", ".join(str(first[key][0]) for key in keys)
-        raise DataError(
-            f"{path}: row {row}, column {', '.join(map(repr, named))}: {value} is there already "
-            f"({copies.count().execute():,} such rows); {remedy}"
-        )
+    for first in _first(copies):
+        value = ", ".join(str(first[key]) for key in keys)
+        where = f"row {first[ROW]}, column{'s' if named[1:] else ''} {', '.join(map(repr, named))}"
+        raise DataError(f"{path}: {where}: {value} was there before{_in_all(copies)}; {remedy}")
 
 
 def repeated(table: ir.Table, keys: Sequence[str]) -> ir.Table:
@@ -86,9 +81,18 @@ def _none(
     table: ir.Table, bad: ir.BooleanValue, path: Path, column: str, fault: str, remedy: str, value: str | None = None
 ) -> None:
     offenders = table.filter(bad)
-    first = offenders.order_by(ROW).limit(1).execute()
-    if len(first):
-        shown = first[value or column][0]
-        count = offenders.count().execute()
-        others = f" ({count:,} such rows)" if count > 1 else ""
-        raise DataError(f"{path}: row {int(first[ROW][0])}, column {column!r}: {shown!r} {fault}{others}; {remedy}")
+    for first in _first(offenders):
+        shown = first[value or column]
+        text = "an empty field" if shown is None or shown == "" else repr(str(shown))
+        raise DataError(f"{path}: row {first[ROW]}, column {column!r}: {text} {fault}{_in_all(offenders)}; {remedy}")
+
+
+def _first(offenders: ir.Table) -> list[dict[str, Any]]:
+    """The first row in the file's order, if there is one."""
+    rows: list[dict[str, Any]] = offenders.order_by(ROW).limit(1).to_pyarrow().to_pylist()
+    return rows
+
+
+def _in_all(offenders: ir.Table) -> str:
+    count = offenders.count().execute()
+    return f" ({count:,} such rows)" if count > 1 else ""

@@ -10,6 +10,7 @@ Everything is one Ibis expression a table, on DuckDB here.
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +26,8 @@ from offline.data.split import Split, cut
 from offline.errors import DataError
 
 INTERACTIONS, ITEMS, USERS, SPLIT = "interactions.parquet", "items.parquet", "users.parquet", "split.json"
+_DELIMITERS = (",", ";", "\t", "|")
+_NUMBERS = {"int64": r"^(0|-?[1-9]\d{0,17})$", "float64": r"^-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?$"}
 _UNITS = {"s": 1_000_000, "ms": 1_000, "us": 1}
 _YEAR_2200 = 7_258_118_400_000_000  # µs; larger numbers do not fit a time stamp
 
@@ -57,7 +60,15 @@ def prepare(config: Prepare, folder: Path, say: Callable[[str], None] = print) -
     Raises:
         DataError: see `checks`.
     """
-    config = with_defaults(config)
+    try:
+        return _prepare(with_defaults(config), folder, say)
+    except duckdb.Error as error:  # e.g. a line with too many fields
+        lines = [line.strip() for line in str(error).splitlines()]
+        path = next((line.removeprefix("file = ") for line in lines if line.startswith("file = ")), "the data")
+        raise DataError(f"{path}: {'; '.join(lines[:3])}; mend that line") from error
+
+
+def _prepare(config: Prepare, folder: Path, say: Callable[[str], None]) -> Split:
     assert config.interactions is not None  # noqa: S101
     con = ibis.duckdb.connect()
     con.raw_sql("SET TimeZone = 'UTC'")
@@ -72,7 +83,7 @@ def prepare(config: Prepare, folder: Path, say: Callable[[str], None] = print) -
             continue
         if config.drop_unknown:
             kept = interactions.semi_join(table, key)
-            _tell_dropped(interactions, kept, f"with a {key} that is not in {path}", say)
+            _tell_dropped(interactions, kept, f"whose {key} is not in {path}", say)
             interactions = kept
         else:
             checks.known(interactions, config.interactions, key, column, table, path)
@@ -100,7 +111,7 @@ def prepare(config: Prepare, folder: Path, say: Callable[[str], None] = print) -
 
 
 def _interactions(con: Backend, config: Prepare, path: Path, say: Callable[[str], None]) -> ir.Table:
-    raw = _read(con, path, config.item_column, text=True)
+    raw = _read(con, path)
     for column, option in (
         (config.user_column, "user-column"),
         (config.item_column, "item-column"),
@@ -111,22 +122,22 @@ def _interactions(con: Backend, config: Prepare, path: Path, say: Callable[[str]
     checks.identifier(raw, path, config.user_column)
     checks.identifier(raw, path, config.item_column)
     # Kept as a table, so that every check reads the file's rows in the file's order.
-    stamped = raw.mutate(moment_=_moment(raw, path, config.timestamp_column, config.timestamp_unit))
-    checks.moments(stamped, path, config.timestamp_column, "moment_", ibis.literal(datetime.now(UTC)))
+    stamped = raw.mutate(_moment=_moment(raw, path, config.timestamp_column, config.timestamp_unit))
+    checks.moments(stamped, path, config.timestamp_column, "_moment", ibis.literal(datetime.now(UTC)))
     table = con.create_table(
         "interactions",
         stamped.select(
             checks.ROW,
             user_id=stamped[config.user_column].cast("string"),
             item_id=stamped[config.item_column].cast("string"),
-            timestamp=stamped.moment_,
+            timestamp=stamped["_moment"],
         ),
         temp=True,
     )
     keys = ["user_id", "item_id", "timestamp"]
     if config.drop_duplicates:
         kept = table.anti_join(checks.repeated(table, keys), checks.ROW)
-        _tell_dropped(table, kept, "that repeat an earlier row", say)
+        _tell_dropped(table, kept, "that had been there before", say)
         return kept
     named = [config.user_column, config.item_column, config.timestamp_column]
     checks.unique(table, path, keys, named, "remove the copies, or leave them out with --drop-duplicates")
@@ -137,7 +148,7 @@ def _entities(con: Backend, path: Path | None, key: str, column: str, option: st
     """A table of items or users under the key's name, or None without a file."""
     if path is None:
         return None
-    raw = _read(con, path, column, text=False)
+    raw = _read(con, path)
     checks.columns(raw, path, [column], option)
     checks.rows(raw, path)
     checks.identifier(raw, path, column)
@@ -146,28 +157,45 @@ def _entities(con: Backend, path: Path | None, key: str, column: str, option: st
     table = raw.rename({key: column}) if key != column else raw
     table = table.mutate(**{key: table[key].cast("string")})
     checks.unique(table, path, [key], [column], "keep one row for each")
-    return table.drop(checks.ROW).relocate(key)
+    return _with_numbers(table.drop(checks.ROW), key).relocate(key)
 
 
-def _read(con: Backend, path: Path, id_column: str, *, text: bool) -> ir.Table:
-    """A file as a table with row numbers; `text` reads a CSV's columns as they are written."""
+def _read(con: Backend, path: Path) -> ir.Table:
+    """A file as a table with row numbers; a CSV's columns as they are written."""
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     if not path.stat().st_size:
         raise DataError(f"{path}: the file is empty")
-    try:
-        if path.suffix == ".parquet":
-            table = con.read_parquet(path)
-        elif text:
-            table = con.read_csv(path, header=True, all_varchar=True)
-        else:
-            header = con.read_csv(path, header=True, all_varchar=True).columns
-            types = {id_column: "VARCHAR"} if id_column in header else {}
-            table = con.read_csv(path, header=True, types=types)
-    except duckdb.Error as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{path}: not a readable CSV or Parquet file: {reason}") from error
+    with path.open("rb") as file:
+        is_parquet = file.read(4) == b"PAR1"
+    table = con.read_parquet(path) if is_parquet else _read_csv(con, path)
     return table.mutate(**{checks.ROW: ibis.row_number() + 1})
+
+
+def _read_csv(con: Backend, path: Path) -> ir.Table:
+    # The header tells the format. Left to guess, DuckDB takes one odd line for a reason to read all others oddly.
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as lines:
+        header = lines.readline()
+    delimiter = max(_DELIMITERS, key=header.count)
+    names = next(csv.reader([header], delimiter=delimiter), [])
+    if len(set(names)) < len(names):
+        raise DataError(f"{path}: the header names a column twice: {', '.join(map(repr, names))}; rename one")
+    columns = dict.fromkeys(names, "VARCHAR")
+    return con.read_csv(path, header=True, auto_detect=False, delim=delimiter, quote='"', escape='"', columns=columns)
+
+
+def _with_numbers(table: ir.Table, key: str) -> ir.Table:
+    """Turn columns of text, but for the key, that hold numbers only into numbers; codes such as 007 stay text."""
+    texts = [name for name in table.columns if name != key and table[name].type().is_string()]
+    if not texts:
+        return table
+    tests = [
+        (table[name].isnull() | table[name].re_search(pattern)).all().name(f"{name} {kind}")
+        for name in texts
+        for kind, pattern in _NUMBERS.items()
+    ]
+    holds = table.aggregate(tests).execute().iloc[0]
+    return table.cast({name: next((k for k in _NUMBERS if holds[f"{name} {k}"]), "string") for name in texts})
 
 
 def _moment(table: ir.Table, path: Path, column: str, unit: str) -> ir.Value:
@@ -178,12 +206,13 @@ def _moment(table: ir.Table, path: Path, column: str, unit: str) -> ir.Value:
     if not (kind.is_string() or kind.is_numeric()):
         raise DataError(f"{path}: column {column!r} is of type {kind}; time stamps must be times, numbers or text")
     micros = (value.try_cast("float64") * _UNITS[unit]).round()
-    micros = ibis.ifelse(micros.between(0, _YEAR_2200), micros, ibis.null())
-    number = micros.cast("int64").as_timestamp("us").cast("timestamp('UTC')")
+    micros = ibis.ifelse(micros.between(0, _YEAR_2200), micros, ibis.null()).cast("int64")
+    second = (micros // 1_000_000).as_timestamp("s")
+    number = (second + (micros % 1_000_000).as_interval("us")).cast("timestamp('UTC')")
     return ibis.coalesce(value.try_cast("timestamp('UTC')"), number) if kind.is_string() else number
 
 
 def _tell_dropped(before: ir.Table, after: ir.Table, which: str, say: Callable[[str], None]) -> None:
     dropped = before.count().execute() - after.count().execute()
     if dropped:
-        say(f"Left out {dropped:,} rows {which}.")
+        say(f"Left out {dropped:,} row{'s' if dropped > 1 else ''} {which}.")

@@ -25,7 +25,7 @@ TASKS = ("all", "new")
 they had is not recommended either)."""
 
 _CHUNK = 512
-_MONTH = 28 * 86_400_000_000
+_MONTH = 28 * 86_400_000_000  # µs; of "recent popularity"
 
 
 def rankers(dataset: Dataset, vectors: Vectors, bundle: Bundle) -> dict[str, Ranker]:
@@ -38,7 +38,7 @@ def rankers(dataset: Dataset, vectors: Vectors, bundle: Bundle) -> dict[str, Ran
         "sparse graph": lambda users: sparse_graph.scores(bundle, users),
         "item-kNN": knn.scores,
         "popularity": lambda users: popular.scores(timelines, users, num_items),
-        "popularity, last 28 days": lambda users: popular.scores(timelines, users, num_items, last_month),
+        "recent popularity": lambda users: popular.scores(timelines, users, num_items, last_month),
     }
 
 
