@@ -66,14 +66,14 @@ def known(table: ir.Table, path: Path, key: str, column: str, others: ir.Table, 
 
 def rows(table: ir.Table, path: Path) -> None:
     """The table is not empty."""
-    if not table.limit(1).count().execute():
+    if not table.limit(1).count().to_pyarrow().as_py():
         raise DataError(f"{path}: has no rows; give a file with at least two users' interactions")
 
 
 def several(table: ir.Table, path: Path, key: str, column: str, what: str) -> None:
     """There are at least two different ids."""
-    if table[key].nunique().execute() < 2:
-        only = table[key].first().execute()
+    if table[key].nunique().to_pyarrow().as_py() < 2:
+        only = table[key].first().to_pyarrow().as_py()
         raise DataError(f"{path}: column {column!r} knows one {what} only ({only}); at least two are needed to learn")
 
 
@@ -94,5 +94,5 @@ def _first(offenders: ir.Table) -> list[dict[str, Any]]:
 
 
 def _in_all(offenders: ir.Table) -> str:
-    count = offenders.count().execute()
+    count = offenders.count().to_pyarrow().as_py()
     return f" ({count:,} such rows)" if count > 1 else ""

@@ -90,10 +90,10 @@ def _prepare(config: Prepare, folder: Path, say: Callable[[str], None]) -> Split
     checks.several(interactions, config.interactions, "user_id", config.user_column, "user")
     checks.several(interactions, config.interactions, "item_id", config.item_column, "item")
 
-    span = interactions.aggregate(first=interactions.timestamp.min(), last=interactions.timestamp.max()).execute()
+    span = interactions.aggregate(first=interactions.timestamp.min(), last=interactions.timestamp.max()).to_pyarrow()
     split = cut(
-        span["first"][0].to_pydatetime(),
-        span["last"][0].to_pydatetime(),
+        span["first"][0].as_py(),
+        span["last"][0].as_py(),
         config.test_start,
         config.test_share,
         config.validation_share,
@@ -194,7 +194,7 @@ def _with_numbers(table: ir.Table, key: str) -> ir.Table:
         for name in texts
         for kind, pattern in _NUMBERS.items()
     ]
-    holds = table.aggregate(tests).execute().iloc[0]
+    holds = table.aggregate(tests).to_pyarrow().to_pylist()[0]
     return table.cast({name: next((k for k in _NUMBERS if holds[f"{name} {k}"]), "string") for name in texts})
 
 
@@ -213,6 +213,6 @@ def _moment(table: ir.Table, path: Path, column: str, unit: str) -> ir.Value:
 
 
 def _tell_dropped(before: ir.Table, after: ir.Table, which: str, say: Callable[[str], None]) -> None:
-    dropped = before.count().execute() - after.count().execute()
+    dropped = before.count().to_pyarrow().as_py() - after.count().to_pyarrow().as_py()
     if dropped:
         say(f"Left out {dropped:,} row{'s' if dropped > 1 else ''} {which}.")
