@@ -1,0 +1,372 @@
+"""Exactly once: whatever is repeated, raced, cut off or forgotten, the sums are those of one pass over the log."""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+import redis
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+
+from bandit.context import UNIT
+from service import pseudonym
+from service.feedback_log.base import DeadLetter, LogReset, LogUnavailable
+from service.feedback_log.sqlite import SqliteLog
+from service.fold.partition import PartitionFold, RolledBack
+from service.pseudonym import NOBODY
+from service.store.redis import Limits, ShardDeltas, Store
+from service.token import NO_EDGE, AttributionToken, encode
+from tests.conftest import DAY_S, PARTITIONS, SHARDS
+from tests.service.fold.logs import MANIFEST, a_judge, impression, partition, reward
+from tests.service.single_pass import Outcome, Rules, single_pass, statistics_in, whole_log
+from tests.service.tokens import EPOCH, ISSUED_MS, KEYS, PSEUDONYM_KEY, VERSION, a_token
+
+WINDOW = 6
+LIMITS = Limits(edges=10, seen_items=100, recent_items=100, user_life_ms=90 * 86_400_000)
+RULES = Rules(KEYS, PSEUDONYM_KEY, EPOCH, PARTITIONS, WINDOW, {VERSION: MANIFEST}.__getitem__)
+ITEMS = ("a", "b/c", "d ü", "e", "推薦")
+
+
+class ScriptedLog(SqliteLog):
+    """A log whose clock the test turns, and that cannot keep dead letters while `faint`."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, PARTITIONS, 7 * DAY_S)
+        self.faint = False
+        self._script = sqlite3.connect(path, isolation_level=None)
+        self._script.execute("PRAGMA synchronous = OFF")
+
+    def write(self, home: int, append_ms: int, key: bytes, value: bytes) -> None:
+        end = self.bounds(home)[1]
+        self._script.execute("BEGIN")
+        self._script.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?)", (home, end, append_ms, key, value))
+        self._script.execute("UPDATE partitions SET next_offset = ? WHERE partition = ?", (end + 1, home))
+        self._script.execute("COMMIT")
+
+    def forget(self, home: int, before: int) -> None:
+        self._script.execute("DELETE FROM records WHERE partition = ? AND offset < ?", (home, before))
+
+    def empty(self) -> None:
+        self._script.executescript("DELETE FROM records; DELETE FROM dead_letters; UPDATE partitions SET next_offset=0")
+
+    def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
+        if self.faint:
+            raise LogUnavailable("on purpose")
+        super().dead_letter(letters)
+
+    def close(self) -> None:
+        self._script.close()
+        super().close()
+
+
+class CrashingStore(Store):
+    """While `reached` is set, only these shards' calls still run, and no answer arrives."""
+
+    reached: set[int] | None = None
+    calls = 0
+
+    def fold(self, field: str, deltas: Sequence[ShardDeltas], limits: Limits) -> list[tuple[bool, int]]:
+        self.calls += 1
+        if self.reached is None:
+            return super().fold(field, deltas, limits)
+        super().fold(field, [delta for delta in deltas if delta.shard in self.reached], limits)
+        raise redis.ConnectionError("on purpose")
+
+
+class Fold:
+    """A process that folds one partition: reads on where it stopped, starts anew when it must."""
+
+    def __init__(self, home: int, log: ScriptedLog, store: Store) -> None:
+        self.store = CrashingStore(store.client, store.keys)
+        self._log = log
+        self.fold = PartitionFold(
+            home, EPOCH, log, self.store, a_judge(), {VERSION: MANIFEST}.__getitem__, LIMITS, WINDOW
+        )
+        self.start()
+
+    def start(self) -> None:
+        home = self.fold.partition
+        self.next = self.fold.start(self.store.watermarks(EPOCH, [home])[home])
+
+    def run(self, size: int) -> None:
+        """Fold the next records; whatever goes wrong, start anew."""
+        records = self._log.read(self.fold.partition, self.next, self.next + size)
+        if not records:
+            return
+        try:
+            self.fold.fold(records)
+            self.next = records[-1].offset + 1
+        except (RolledBack, redis.ConnectionError, LogUnavailable):
+            self.start()
+
+    def finish(self) -> None:
+        """Go on until every shard has everything; a check starts it anew where Redis went back."""
+        end = self._log.bounds(self.fold.partition)[1]
+        while min(self.store.watermarks(EPOCH, [self.fold.partition])[self.fold.partition]) < end:
+            if self.next == end:
+                self.start()
+            self.run(4)
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[ScriptedLog]:
+    log = ScriptedLog(tmp_path / "feedback.sqlite")
+    yield log
+    log.close()
+
+
+def a_slate(number: int, issued_ms: int = ISSUED_MS, home: int = 0, **changes: Any) -> AttributionToken:
+    """A slate of up to five items over up to four of eight clusters, whose records belong to partition `home`."""
+    rng = np.random.default_rng(number)
+    request_id = rng.bytes(16)
+    items, clusters = int(rng.integers(1, 6)), int(rng.integers(1, 5))
+    cut = np.sort(rng.choice(np.arange(1, UNIT), clusters - 1, replace=False))
+    slots = rng.integers(0, 20, size=(items, clusters))
+    slots[rng.random(slots.shape) < 0.3] = NO_EDGE
+    token = a_token(
+        request_id=request_id,
+        user=[NOBODY, b"u" * 16, b"v" * 16][number % 3],
+        issued_ms=issued_ms,
+        life_s=200,
+        clusters=rng.choice(8, clusters, replace=False).astype(np.uint32),
+        weights=np.diff(np.r_[0, cut, UNIT]).astype(np.int64),
+        items=pseudonym.of_items(ITEMS[:items], PSEUDONYM_KEY),
+        flags=np.zeros(items, dtype=np.uint8),
+        slots=slots.astype(np.int32),
+    )._replace(**changes)
+    return token if partition(token) == home else a_slate(number + 1000, issued_ms, home, **changes)
+
+
+def outcome_in(store: Store, log: ScriptedLog) -> Outcome:
+    """What Redis and the dead letters hold."""
+    users: dict[str, dict[bytes, dict[int, int]]] = {"seen": {}, "recent": {}}
+    for key in store.client.scan_iter("om:*:user:*"):
+        user, kind = key.decode().split(":user:")[1].split(":")
+        found: Any = store.client.zrange(key, 0, -1, withscores=True)
+        users[kind][bytes.fromhex(user)] = {int.from_bytes(item, "little"): int(time) for item, time in found}
+    letters = {(letter.partition, letter.offset, letter.event) for letter in log.dead_letters()}
+    return Outcome(statistics_in(store.client), store.totals(), letters, users["seen"], users["recent"])
+
+
+def events(token: AttributionToken) -> st.SearchStrategy[Any]:
+    """What may be said of a slate: true, repeated, odd, forged and senseless."""
+    names = st.sampled_from(ITEMS[: len(token.items)])
+    clicks = st.fixed_dictionaries(
+        {"item_id": names}, optional={"name": st.just("watch"), "value": st.sampled_from([0.0, 0.3, 0.5, 1.0])}
+    )
+    return st.one_of(
+        st.just(impression(token)),
+        st.lists(names, min_size=1, max_size=4).map(lambda items: impression(token, items=items)),
+        clicks.map(lambda changes: reward(token, **changes)),
+        clicks.map(lambda changes: reward(token, **changes)),
+        st.sampled_from(
+            [
+                reward(token, item_id="never shown"),
+                impression(token, items=["never shown", ITEMS[0]]),
+                reward(token, item_id=ITEMS[0], name="no such reward"),
+                reward(token, item_id=ITEMS[0], value=2),
+                impression(token, items=[]),
+                impression(token, attribution_token=encode(token, 1, b"not the key")),
+                {"type": "impression"},
+                "no event",
+                None,
+            ]
+        ),
+    )
+
+
+class Faults(RuleBasedStateMachine):
+    """Two folds on one partition, each a zombie to the other, over a log that grows and a Redis that goes back."""
+
+    def __init__(self, store: Store, log: ScriptedLog) -> None:
+        super().__init__()
+        self.store, self.log = store, log
+        self.now_ms = ISSUED_MS
+        self.slates: list[AttributionToken] = []
+        self.kept: dict[bytes, bytes] = {}
+
+    @initialize()
+    def _begin(self) -> None:
+        self.log.empty()
+        self.store.client.flushall()
+        self.folds = [Fold(0, self.log, self.store) for _ in range(2)]
+
+    @rule(data=st.data(), seconds=st.sampled_from([0, 1, 20, 60]), records=st.integers(1, 4))
+    def write(self, data: st.DataObject, seconds: int, records: int) -> None:
+        for _ in range(records):
+            self.now_ms += 1000 * seconds
+            if len(self.slates) < 2 or data.draw(st.integers(0, 4)) == 0:
+                age_s = data.draw(st.sampled_from([-90, -30, 0, 30, 150]))
+                self.slates.append(a_slate(len(self.slates), self.now_ms - 1000 * age_s))
+            slate = data.draw(st.sampled_from(self.slates[-4:]))
+            key = slate.recommendation_id.encode()
+            odd = data.draw(st.integers(0, 9))
+            said = data.draw(st.lists(events(slate), min_size=1, max_size=3) | events(slate))
+            value = [b"{torn", b"[]", b"\xff"][odd] if odd < 3 else orjson.dumps(said)
+            self.log.write(0, self.now_ms, b"another key" if odd == 3 else key, value)
+
+    @rule(fold=st.integers(0, 1), size=st.integers(1, 8))
+    def go_on(self, fold: int, size: int) -> None:
+        self.folds[fold].run(size)
+
+    @rule(fold=st.integers(0, 1), size=st.integers(1, 8), reached=st.sets(st.integers(0, SHARDS - 1)))
+    def crash(self, fold: int, size: int, reached: set[int]) -> None:
+        self.folds[fold].store.reached = reached
+        self.folds[fold].run(size)
+        self.folds[fold] = Fold(0, self.log, self.store)
+
+    @rule(fold=st.integers(0, 1), size=st.integers(1, 8))
+    def dead_letters_are_not_kept(self, fold: int, size: int) -> None:
+        self.log.faint = True
+        self.folds[fold].run(size)
+        self.log.faint = False
+
+    @rule()
+    def save_redis(self) -> None:
+        keys: Any = self.store.client.keys("om:*")
+        self.kept = {key: self.store.client.dump(key) or b"" for key in keys}
+
+    @rule(shards=st.sets(st.integers(0, SHARDS - 1), min_size=1))
+    def redis_goes_back(self, shards: set[int]) -> None:
+        for shard in shards:
+            for key in self.store.client.scan_iter(f"om:{{{shard}}}:*"):
+                self.store.client.delete(key)
+            for key, value in self.kept.items():
+                if key.startswith(b"om:{%d}:" % shard):
+                    self.store.client.restore(key, 0, value)
+
+    @rule()
+    def redis_is_made_anew(self) -> None:
+        self.store.client.flushall()
+        self.store.client.function_flush()
+
+    def teardown(self) -> None:
+        if not hasattr(self, "folds"):
+            return
+        for fold in self.folds:
+            fold.finish()
+        assert outcome_in(self.store, self.log) == single_pass(whole_log(self.log), RULES)
+
+
+def test_whatever_happens_the_sums_are_those_of_one_pass(store: Store, log: ScriptedLog) -> None:
+    class Machine(Faults):
+        def __init__(self) -> None:
+            super().__init__(store, log)
+
+    run_state_machine_as_test(Machine, settings=settings(max_examples=40, stateful_step_count=25))
+
+
+@pytest.fixture
+def written(log: ScriptedLog) -> list[AttributionToken]:
+    """Twelve records of twelve slates, each an impression of all and a click on the first."""
+    slates = [a_slate(number, ISSUED_MS + 61_000 * number) for number in range(12)]
+    for slate in slates:
+        said = [impression(slate), reward(slate)]
+        log.write(0, slate.issued_ms, slate.recommendation_id.encode(), orjson.dumps(said))
+    return slates
+
+
+def most_edges(slates: Sequence[AttributionToken]) -> int:
+    """The most edges that a shard of these slates has."""
+    edges: set[tuple[int, int]] = set()
+    for slate in slates:
+        edges |= {
+            (c, s) for c, column in zip(slate.clusters.tolist(), slate.slots.T.tolist(), strict=True) for s in column
+        }
+    return max(sum(slot != NO_EDGE and c % SHARDS == shard for c, slot in edges) for shard in range(SHARDS))
+
+
+def test_a_batch_too_large_for_one_call_is_halved(
+    store: Store, log: ScriptedLog, written: list[AttributionToken]
+) -> None:
+    assert most_edges(written) > LIMITS.edges
+    fold = Fold(0, log, store)
+    fold.run(len(written))
+    assert fold.store.calls > 1
+    assert fold.fold.position == len(written)
+    assert outcome_in(store, log) == single_pass(whole_log(log), RULES)
+
+
+def test_a_batch_that_fits_is_one_call(store: Store, log: ScriptedLog, written: list[AttributionToken]) -> None:
+    assert most_edges(written[:1]) <= LIMITS.edges
+    fold = Fold(0, log, store)
+    fold.run(1)
+    assert fold.store.calls == 1
+    assert fold.fold.watermarks == [1] * SHARDS
+
+
+def test_idle_shards_advance_with_the_others(store: Store, log: ScriptedLog) -> None:
+    log.write(0, ISSUED_MS, b"nobody's", b"nothing")
+    fold = Fold(0, log, store)
+    fold.run(1)
+    assert store.watermarks(EPOCH, [0]) == {0: [1] * SHARDS}
+
+
+def test_a_zombie_is_fenced_and_goes_on_from_where_the_other_is(
+    store: Store, log: ScriptedLog, written: list[AttributionToken]
+) -> None:
+    zombie, other = Fold(0, log, store), Fold(0, log, store)
+    other.run(5)
+    assert zombie.fold.position == 0
+    zombie.run(3)
+    assert zombie.fold.fenced == SHARDS
+    assert zombie.fold.position == 5
+    zombie.run(9)
+    assert outcome_in(store, log) == single_pass(whole_log(log), RULES)
+
+
+def test_a_redis_that_went_back_is_told_with_where_to_read_again(
+    store: Store, log: ScriptedLog, written: list[AttributionToken]
+) -> None:
+    fold = Fold(0, log, store)
+    fold.run(4)
+    store.client.flushall()
+    with pytest.raises(RolledBack, match="went back to offset 0") as told:
+        fold.fold.fold(log.read(0, 4, 8))
+    assert told.value.offset == 0
+    assert statistics_in(store.client) == {}
+
+
+def test_what_cannot_be_kept_as_dead_letter_is_not_folded_past(store: Store, log: ScriptedLog) -> None:
+    log.write(0, ISSUED_MS, b"nobody's", b"nothing")
+    fold = Fold(0, log, store)
+    log.faint = True
+    with pytest.raises(LogUnavailable):
+        fold.fold.fold(log.read(0, 0, 1))
+    assert store.watermarks(EPOCH, [0]) == {0: [0] * SHARDS}
+
+
+@pytest.mark.parametrize("shard", range(SHARDS))
+def test_a_watermark_beyond_the_end_stops(
+    store: Store, log: ScriptedLog, written: list[AttributionToken], shard: int
+) -> None:
+    watermarks = [0] * SHARDS
+    watermarks[shard] = len(written)
+    fold = Fold(0, log, store).fold
+    fold.start(watermarks)
+    watermarks[shard] += 1
+    with pytest.raises(LogReset, match=r"partition 0: the watermark 13 lies beyond the log's end 12: .* KEY_PREFIX"):
+        fold.start(watermarks)
+
+
+@pytest.mark.parametrize("shard", range(SHARDS))
+def test_a_watermark_before_the_start_stops(
+    store: Store, log: ScriptedLog, written: list[AttributionToken], shard: int
+) -> None:
+    fold = Fold(0, log, store).fold
+    log.forget(0, before=5)
+    watermarks = [9] * SHARDS
+    watermarks[shard] = 5
+    assert fold.start(watermarks) == 5
+    watermarks[shard] = 4
+    with pytest.raises(LogReset, match=r"partition 0: the watermark 4 lies before the log's start 5: .* KEY_PREFIX"):
+        fold.start(watermarks)
+
+
+def test_an_empty_log_starts_at_its_end(store: Store, log: ScriptedLog) -> None:
+    assert Fold(0, log, store).next == 0
