@@ -40,7 +40,7 @@ IMPRESSION = {"type": "impression", "attribution_token": "t"}
         REWARD | {"value": 1},
         REWARD | {"name": "n" * 64},
         REWARD | {"item_id": "i" * 1024},
-        REWARD | {"attribution_token": "t" * 16384},
+        REWARD | {"attribution_token": "t" * 40_000},
         IMPRESSION | {"items": ["i"] * 200},
     ],
 )
@@ -66,7 +66,7 @@ def test_the_bounds_themselves_are_taken(event: dict[str, Any]) -> None:
         (REWARD | {"item_id": ""}, "item_id"),
         (REWARD | {"item_id": "i" * 1025}, "item_id"),
         (REWARD | {"item_id": 1}, "item_id"),
-        (REWARD | {"attribution_token": "t" * 16385}, "attribution_token"),
+        (REWARD | {"attribution_token": "t" * 40_001}, "attribution_token"),
         (REWARD | {"extra": 1}, "extra"),
         (IMPRESSION | {"items": []}, "items"),
         (IMPRESSION | {"items": ["i"] * 201}, "items"),
