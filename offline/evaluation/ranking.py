@@ -37,8 +37,3 @@ def ndcg(ranked: NDArray[np.integer], relevant: NDArray[np.bool_], k: int) -> ND
     gains = np.take_along_axis(relevant, ranked[:, :k], axis=1)
     ideal = np.cumsum(discount)[np.minimum(relevant.sum(axis=1), k) - 1]
     return np.asarray((gains * discount[: gains.shape[1]]).sum(axis=1) / ideal, dtype=np.float64)
-
-
-def coverage(ranked: NDArray[np.integer], num_items: int, k: int) -> float:
-    """Share of the catalogue that is among somebody's first k."""
-    return len(np.unique(ranked[:, :k])) / num_items

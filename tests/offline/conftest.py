@@ -9,10 +9,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from rich.progress import Progress
 
-from offline.config import Prepare, Train
+from bandit.bundle import Bundle
+from offline import publishing, training
+from offline.config import Build, Prepare, Train
 from offline.data import dataset, tables
 from offline.data.dataset import Dataset
+from offline.training import Trained
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -35,6 +39,7 @@ TRAIN = Train(
     validation_cutoff=10,
     checkpoint_steps=5,
 )
+BUILD = Build(min_clusters=6, clusters_per_user=3, edges_per_cluster=10, clusters_per_item=2)
 
 
 def interactions(seed: int = 0) -> pa.Table:
@@ -86,3 +91,16 @@ def prepared(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def data(prepared: Path) -> Dataset:
     """The shop's data set."""
     return dataset.load(prepared)
+
+
+@pytest.fixture(scope="session")
+def trained(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """The towers, trained on the shop."""
+    with Progress(disable=True) as progress:
+        return training.train(data, TRAIN, tmp_path_factory.mktemp("checkpoints"), progress)
+
+
+@pytest.fixture(scope="session")
+def draft(data: Dataset, trained: Trained) -> Bundle:
+    """The shop's bundle, not yet published."""
+    return publishing.assemble(data, trained.vectors, BUILD)
