@@ -40,12 +40,13 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def store(valkey: str) -> Iterator[Store]:
-    """A prepared store of four shards in an empty Valkey."""
+    """A store of four shards in an empty Valkey that has the functions; no facts are frozen yet."""
     client = connect(valkey)
     client.flushall()
     client.config_set("maxmemory-policy", "noeviction")
     store = Store(client, Keys("om", SHARDS))
-    store.prepare({"shards": SHARDS})
+    store.prepare({})
+    client.delete(store.keys.frozen())
     yield store
     client.close()
 

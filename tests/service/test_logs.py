@@ -1,3 +1,4 @@
+import logging
 import re
 from collections.abc import Iterator
 
@@ -9,10 +10,11 @@ from service import logs
 
 
 @pytest.fixture(autouse=True)
-def _structlog_as_it_was() -> Iterator[None]:
-    before = structlog.get_config()
+def _logs_as_they_were() -> Iterator[None]:
+    structlog_was, handlers, level = structlog.get_config(), logging.root.handlers[:], logging.root.level
     yield
-    structlog.configure(**before)
+    structlog.configure(**structlog_was)
+    logging.root.handlers[:], logging.root.level = handlers, level
 
 
 def test_json_lines_are_for_machines(capsys: pytest.CaptureFixture[str]) -> None:
@@ -53,3 +55,18 @@ def test_an_exception_is_one_json_line(capsys: pytest.CaptureFixture[str]) -> No
         structlog.get_logger("x").exception("failed")
     (line,) = capsys.readouterr().err.splitlines()
     assert "ValueError: broken" in orjson.loads(line)["exception"]
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_libraries_speak_in_the_same_form(log_format: str, capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("INFO", log_format, "fold")
+    logging.getLogger("kafka.client").info("too much")
+    logging.getLogger("kafka.client").warning("broker %s is away", 7)
+    (line,) = capsys.readouterr().err.splitlines()
+    if log_format == "json":
+        told = orjson.loads(line)
+        told.pop("timestamp")
+        assert told == {"event": "broker 7 is away", "level": "warning", "part": "fold"}
+    else:
+        assert "broker 7 is away" in line
+        assert "part=fold" in line

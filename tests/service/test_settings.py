@@ -176,6 +176,11 @@ def test_a_pseudonym_key_has_at_most_64_bytes(settings: MakeSettings) -> None:
     assert settings(pseudonym_key="ü" * 40).pseudonym_bytes == ("ü" * 32).encode()
 
 
+def test_what_may_not_change_while_statistics_live_is_named(settings: MakeSettings) -> None:
+    facts = settings(shards=2, partitions=3, window_records=5).frozen_facts
+    assert facts == {"shards": 2, "partitions": 3, "window_records": 5}
+
+
 def test_the_log_lies_in_the_state_folder(settings: MakeSettings, tmp_path: Path) -> None:
     assert settings().feedback_database == tmp_path / "state" / "feedback.sqlite"
 

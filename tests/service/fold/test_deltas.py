@@ -17,10 +17,11 @@ from service.token import NO_EDGE, AttributionToken
 from tests.service.fold.logs import MANIFEST, NOW_MS
 from tests.service.tokens import ISSUED_MS, ITEMS, PSEUDONYM_KEY, USER, VERSION, a_token
 
-OTHER_VERSION = "20260102T000000Z"
+OTHER_VERSION, PLAIN_VERSION = "20260102T000000Z", "20260103T000000Z"
+EXAMINED = {VERSION: MANIFEST.examination_table, OTHER_VERSION: [0.25], PLAIN_VERSION: []}
 MANIFESTS = {
-    VERSION: MANIFEST,
-    OTHER_VERSION: MANIFEST.model_copy(update={"version": OTHER_VERSION, "examination_table": [0.25]}),
+    version: MANIFEST.model_copy(update={"version": version, "examination_table": table})
+    for version, table in EXAMINED.items()
 }
 EdgeName = tuple[str, str, int, int]
 
@@ -59,7 +60,8 @@ def by_hand(credited: Iterable[Credit]) -> Counter[tuple[EdgeName, int]]:
                     edge = (token.namespace, token.version, cluster, slot)
                     if reward is None:
                         total[edge, 0] += weight * weight
-                        total[edge, 1] += manifest(token.version).examination_units(position) * weight
+                        table = EXAMINED[token.version]
+                        total[edge, 1] += int((table[position] if position < len(table) else 1) * UNIT) * weight
                     else:
                         total[edge, 2] += weight * reward
     return +total
@@ -104,11 +106,12 @@ def test_a_part_of_a_slate_is_examined_at_its_own_positions() -> None:
 
 
 def test_each_version_is_read_by_its_own_examination_table() -> None:
-    tokens = [a_token(), a_token(version=OTHER_VERSION)]
+    tokens = [a_token(version=version) for version in EXAMINED]
     found = everything(spread([credit(0b001, token=token) for token in tokens], manifest))
     assert {row.version: natural(row.sums).n.tolist() for row in found if row.cluster == 4} == {
         VERSION: [1 / 2],
         OTHER_VERSION: [1 / 8],
+        PLAIN_VERSION: [1 / 2],
     }
 
 
@@ -134,7 +137,7 @@ def credits_of_many(draw: st.DrawFn) -> list[Credit]:
         n, k = int(rng.integers(1, 5)), int(rng.integers(1, 4))
         token = a_token(
             namespace=("a", "b")[rng.integers(2)],
-            version=(VERSION, OTHER_VERSION)[rng.integers(2)],
+            version=list(EXAMINED)[rng.integers(3)],
             clusters=rng.choice(4, size=k, replace=False).astype(np.uint32),
             weights=rng.integers(1, UNIT + 1, size=k),
             items=np.arange(n, dtype=np.uint32),

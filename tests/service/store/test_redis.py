@@ -468,6 +468,15 @@ def test_facts_are_frozen_by_the_first_who_prepares(store: Store) -> None:
     Store(store.client, Keys("third", 2)).prepare({"shards": 2})
 
 
+def test_a_partition_may_begin_at_the_logs_start_once(store: Store) -> None:
+    epoch = b"e" * 16
+    store.begin(epoch, 5, 100)
+    assert store.watermarks(epoch, [5, 6]) == {5: [100] * 4, 6: [0] * 4}
+    fold(store, deltas(expected=100, following=103))
+    store.begin(epoch, 5, 200)
+    assert store.watermarks(epoch, [5]) == {5: [100, 103, 100, 100]}
+
+
 def test_a_redis_that_would_forget_is_refused(store: Store) -> None:
     store.client.config_set("maxmemory-policy", "allkeys-lru")
     with pytest.raises(StoreError, match="maxmemory-policy allkeys-lru: it would forget; set it to noeviction"):
