@@ -12,7 +12,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -27,6 +28,8 @@ READY_WITHIN_S = 60.0
 STOP_WITHIN_S = 40.0
 LOOK_EVERY_S = 0.1
 TAIL_LINES = 15
+# The mark of a folder that is ours to empty, and the file that a service locks.
+RUN, LOCK = "run", "lock"
 
 
 class ServiceFailed(Exception):  # noqa: N818 - names what happened
@@ -52,26 +55,12 @@ class LocalService:
         self.port, self.fold_port = _free_ports(2)
         self._environment = dict(environment)
         self._process: subprocess.Popen[bytes] | None = None
-        marker = folder / "run"
-        if folder.exists() and not marker.exists() and any(folder.iterdir()):
+        if folder.exists() and not (folder / RUN).exists() and any(folder.iterdir()):
             raise ServiceFailed(f"{folder} holds files that no run of ours made: name another folder")
         folder.mkdir(parents=True, exist_ok=True)
-        # The service inherits the open file, and with it the lock: it lasts as long as the service, whoever dies first.
-        self._lock = marker.open("a+")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._lock.close()
-            raise ServiceFailed(f"a service is still running on {folder}: end it, or name another folder") from None
-        self._lock.seek(0)
-        before = self._lock.read()
-        # Names what a run shares with others: its keys in Redis and its topics in Kafka.
-        self.run_id = before if keep and before else datetime.now(UTC).strftime("%Y%m%dt%H%M%S%f")[:-3]
-        if self.run_id != before:
-            _empty(folder, marker)
-            self._lock.truncate(0)
-            self._lock.write(self.run_id)
-            self._lock.flush()
+        with _nobody_serves(folder):
+            # Names what a run shares with others: its keys in Redis and its topics in Kafka.
+            self.run_id = _begin_run(folder, keep)
 
     @property
     def names(self) -> dict[str, str]:
@@ -117,7 +106,6 @@ class LocalService:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                pass_fds=(self._lock.fileno(),),
                 # Ctrl-C is for us alone: we end the service when we are done with it.
                 process_group=0,
             )
@@ -133,11 +121,6 @@ class LocalService:
             except subprocess.TimeoutExpired:
                 self._process.kill()  # its children notice, and end by themselves
                 self._process.wait()
-        self.close()
-
-    def close(self) -> None:
-        """Give the folder up; a service that runs keeps it."""
-        self._lock.close()
 
     def wait_until_ready(self, seconds: float = READY_WITHIN_S) -> None:
         """Wait until every dependency of the service is well. Raises ServiceFailed."""
@@ -202,11 +185,28 @@ def _free_ports(count: int) -> list[int]:
     return ports
 
 
-def _empty(folder: Path, kept: Path) -> None:
+@contextmanager
+def _nobody_serves(folder: Path) -> Iterator[None]:
+    """Hold the lock that a service holds on its state folder. Raises ServiceFailed: one does."""
+    with (folder / LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ServiceFailed(f"a service is still running on {folder}: end it, or name another folder") from None
+        yield
+
+
+def _begin_run(folder: Path, keep: bool) -> str:
+    """The id of the last run if it is to be kept; else that of a new one, in a folder that holds nothing else."""
+    marker = folder / RUN
+    if keep and marker.exists():
+        return marker.read_text()
+    marker.touch()  # first of all: a folder that is half emptied is ours still
     for path in folder.iterdir():
-        if path == kept:
-            continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
-        else:
+        elif path.name not in (RUN, LOCK):
             path.unlink()
+    run_id = datetime.now(UTC).strftime("%Y%m%dt%H%M%S%f")[:-3]
+    marker.write_text(run_id)
+    return run_id

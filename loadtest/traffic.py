@@ -1,9 +1,9 @@
 """Simulated users: they ask for slates over HTTP, click what the world says they like, and send the feedback.
 
-Every visit names its arm, drawn at random. Left alone the service would choose the arm by the user's hash, as an
-experiment on people should; but a few users make a large share of these visits, so arms would be compared on different
-users, and the luck of who got the heaviest ones would outweigh the policies. Drawn per visit, all arms meet the same
-distribution of users.
+Every visit names its arm; the arms take turns in random order. Left alone the service would choose the arm by the
+user's hash, as an experiment on people should; but a few users make a large share of these visits, so arms would be
+compared on different users, and the luck of who got the heaviest ones would outweigh the policies. Taking turns, all
+arms meet the same distribution of users, equally often.
 """
 
 from __future__ import annotations
@@ -73,6 +73,7 @@ class Traffic:
         # The oracle's slates never change: sort the catalogue once for each user, not for each visit.
         slates = np.stack([world.oracle_slate(user, limit) for user in range(len(world.users))])
         self._oracle_probability = np.take_along_axis(world.click_probability, slates, axis=1)
+        self._turns: list[int] = []
         self._began = 0.0
         self._ends = 0.0
 
@@ -105,7 +106,7 @@ class Traffic:
 
     async def _visit(self, session: aiohttp.ClientSession) -> None:
         user = self._world.visitor(self._rng)
-        arm = int(self._rng.integers(len(self._arms)))
+        arm = self._next_arm()
         answer = await self._slate(session, user, self._arms[arm])
         if answer is None:
             return
@@ -120,6 +121,12 @@ class Traffic:
             {"type": "reward", "attribution_token": token, "item_id": items[place]} for place in np.flatnonzero(clicked)
         ]
         await self._send(session, [impression, *rewards])
+
+    def _next_arm(self) -> int:
+        """Every arm once, in random order; then again."""
+        if not self._turns:
+            self._turns = self._rng.permutation(len(self._arms)).tolist()
+        return self._turns.pop()
 
     async def _slate(self, session: aiohttp.ClientSession, user: int, arm: str) -> Event | None:
         """Ask until there is a slate; None when the traffic ends before that."""

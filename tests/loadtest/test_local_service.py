@@ -10,25 +10,22 @@ import pytest
 from loadtest.local_service import LocalService, ServiceFailed
 
 
-def test_claims_its_folder(tmp_path: Path) -> None:
+def test_empties_its_folder_unless_somebody_serves_it(tmp_path: Path) -> None:
     folder = tmp_path / "state"
     first = LocalService(folder, {})
+    assert first.port != first.fold_port
     (folder / "feedback.sqlite").write_text("learned")
     (folder / "appendonlydir").mkdir()
-    assert first.port != first.fold_port
-    with pytest.raises(ServiceFailed, match="still running"):
-        LocalService(folder, {})
-    first.close()
 
-    kept = LocalService(folder, {}, keep=True)
-    assert kept.run_id == first.run_id
+    assert LocalService(folder, {}, keep=True).run_id == first.run_id
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(ServiceFailed, match="still running"):
+            LocalService(folder, {})
     assert (folder / "feedback.sqlite").read_text() == "learned"
-    kept.close()
 
-    fresh = LocalService(folder, {})
-    assert fresh.run_id != first.run_id
-    assert [path.name for path in folder.iterdir()] == ["run"]
-    fresh.close()
+    assert LocalService(folder, {}).run_id != first.run_id
+    assert sorted(path.name for path in folder.iterdir()) == ["lock", "run"]
 
 
 def test_touches_no_folder_of_others(tmp_path: Path) -> None:
@@ -49,7 +46,6 @@ def test_names_of_its_own_only_where_servers_are_shared(tmp_path: Path, monkeypa
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:9092")
     assert set(service.names) == {"KEY_PREFIX", "KAFKA_TOPIC", "KAFKA_DEAD_LETTER_TOPIC", "KAFKA_GROUP"}
     assert all(service.run_id in name for name in service.names.values())
-    service.close()
 
 
 def test_says_why_it_did_not_come_up(tmp_path: Path) -> None:
@@ -64,5 +60,4 @@ def test_says_why_it_did_not_come_up(tmp_path: Path) -> None:
         LocalService(folder, {"BUNDLES": str(tmp_path / "bundles")}) as service,
     ):
         service.wait_until_ready(0.3)
-    with (folder / "run").open("a") as marker:
-        fcntl.flock(marker, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nothing of it is left running
+    LocalService(folder, {})  # nothing of it is left running
