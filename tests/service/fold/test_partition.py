@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import orjson
 import pytest
 import redis
@@ -13,23 +12,20 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from bandit.context import UNIT
-from service import pseudonym
 from service.feedback_log.base import DeadLetter, LogReset, LogUnavailable
 from service.feedback_log.sqlite import SqliteLog
 from service.fold.partition import PartitionFold, RolledBack
-from service.pseudonym import NOBODY
 from service.store.redis import Limits, ShardDeltas, Store
 from service.token import NO_EDGE, AttributionToken, encode
 from tests.conftest import DAY_S, PARTITIONS, SHARDS
-from tests.service.fold.logs import MANIFEST, a_judge, impression, partition, reward
+from tests.service.fold.logs import MANIFEST, a_judge, impression, reward
+from tests.service.fold.slates import ITEMS, a_slate
 from tests.service.single_pass import Outcome, Rules, single_pass, statistics_in, whole_log
-from tests.service.tokens import EPOCH, ISSUED_MS, KEYS, PSEUDONYM_KEY, VERSION, a_token
+from tests.service.tokens import EPOCH, ISSUED_MS, KEYS, PSEUDONYM_KEY, VERSION
 
 WINDOW = 6
 LIMITS = Limits(edges=10, seen_items=100, recent_items=100, user_life_ms=90 * 86_400_000)
 RULES = Rules(KEYS, PSEUDONYM_KEY, EPOCH, PARTITIONS, WINDOW, {VERSION: MANIFEST}.__getitem__)
-ITEMS = ("a", "b/c", "d ü", "e", "推薦")
 
 
 class ScriptedLog(SqliteLog):
@@ -120,28 +116,6 @@ def log(tmp_path: Path) -> Iterator[ScriptedLog]:
     log.close()
 
 
-def a_slate(number: int, issued_ms: int = ISSUED_MS, home: int = 0, **changes: Any) -> AttributionToken:
-    """A slate of up to five items over up to four of eight clusters, whose records belong to partition `home`."""
-    rng = np.random.default_rng(number)
-    request_id = rng.bytes(16)
-    items, clusters = int(rng.integers(1, 6)), int(rng.integers(1, 5))
-    cut = np.sort(rng.choice(np.arange(1, UNIT), clusters - 1, replace=False))
-    slots = rng.integers(0, 20, size=(items, clusters))
-    slots[rng.random(slots.shape) < 0.3] = NO_EDGE
-    token = a_token(
-        request_id=request_id,
-        user=[NOBODY, b"u" * 16, b"v" * 16][number % 3],
-        issued_ms=issued_ms,
-        life_s=200,
-        clusters=rng.choice(8, clusters, replace=False).astype(np.uint32),
-        weights=np.diff(np.r_[0, cut, UNIT]).astype(np.int64),
-        items=pseudonym.of_items(ITEMS[:items], PSEUDONYM_KEY),
-        flags=np.zeros(items, dtype=np.uint8),
-        slots=slots.astype(np.int32),
-    )._replace(**changes)
-    return token if partition(token) == home else a_slate(number + 1000, issued_ms, home, **changes)
-
-
 def outcome_in(store: Store, log: ScriptedLog) -> Outcome:
     """What Redis and the dead letters hold."""
     users: dict[str, dict[bytes, dict[int, int]]] = {"seen": {}, "recent": {}}
@@ -202,7 +176,7 @@ class Faults(RuleBasedStateMachine):
             self.now_ms += 1000 * seconds
             if len(self.slates) < 2 or data.draw(st.integers(0, 4)) == 0:
                 age_s = data.draw(st.sampled_from([-90, -30, 0, 30, 150]))
-                self.slates.append(a_slate(len(self.slates), self.now_ms - 1000 * age_s))
+                self.slates.append(a_slate(len(self.slates), self.now_ms - 1000 * age_s, home=0))
             slate = data.draw(st.sampled_from(self.slates[-4:]))
             key = slate.recommendation_id.encode()
             odd = data.draw(st.integers(0, 9))
@@ -264,7 +238,7 @@ def test_whatever_happens_the_sums_are_those_of_one_pass(store: Store, log: Scri
 @pytest.fixture
 def written(log: ScriptedLog) -> list[AttributionToken]:
     """Twelve records of twelve slates, each an impression of all and a click on the first."""
-    slates = [a_slate(number, ISSUED_MS + 61_000 * number) for number in range(12)]
+    slates = [a_slate(number, ISSUED_MS + 61_000 * number, home=0) for number in range(12)]
     for slate in slates:
         said = [impression(slate), reward(slate)]
         log.write(0, slate.issued_ms, slate.recommendation_id.encode(), orjson.dumps(said))

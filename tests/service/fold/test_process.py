@@ -1,0 +1,375 @@
+"""The fold's process: all partitions, whatever dies around it."""
+
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from threading import Thread, Timer
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+from prometheus_client import REGISTRY
+
+from bandit import bundle
+from service.feedback_log.base import DeadLetter, LogReset, LogUnavailable, Record
+from service.feedback_log.sqlite import SqliteLog
+from service.fold import process as module
+from service.fold.process import FoldProcess
+from service.settings import Settings
+from service.store.keys import Keys, watermark_field
+from service.store.redis import Store, StoreError, connect
+from service.token import AttributionToken
+from tests.bundles import small_bundle
+from tests.conftest import PARTITIONS, SHARDS
+from tests.service.fold.logs import MANIFEST, impression, partition, reward
+from tests.service.fold.slates import ITEMS, a_slate
+from tests.service.servers import PrivateValkey, until
+from tests.service.single_pass import Rules, single_pass, statistics_in, whole_log
+from tests.service.tokens import KEYS, PSEUDONYM_KEY, VERSION
+
+WINDOW = 50
+
+
+class Moody(SqliteLog):
+    """A log that can be away for reading or for dead letters, and pretend to have been made anew."""
+
+    reads_fail = 0
+    letters_fail = 0
+    made_anew = False
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings.feedback_database, settings.partitions, settings.log_retention_s)
+        self.letters: list[DeadLetter] = []
+
+    def read(self, partition: int, start: int, stop: int) -> Sequence[Record]:
+        if self.reads_fail and partition == PARTITIONS - 1 and start < stop:
+            self.reads_fail -= 1
+            raise LogUnavailable("on purpose")
+        return super().read(partition, start, stop)
+
+    def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
+        if self.letters_fail:
+            self.letters_fail -= 1
+            raise LogUnavailable("on purpose")
+        self.letters += letters
+        super().dead_letter(letters)
+
+    def epoch(self) -> bytes:
+        return b"made anew".ljust(16) if self.made_anew else super().epoch()
+
+
+@pytest.fixture(autouse=True)
+def _in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "POLL_S", 0.0)
+    monkeypatch.setattr(module, "CHECK_EVERY_S", 0.0)
+
+
+@pytest.fixture
+def ours(settings: Callable[..., Settings]) -> Settings:
+    """Settings whose keys sign the slates of `a_slate`; a bundle with the manifest of these tests is published."""
+    ours = settings(
+        token_keys={key_id: key.decode() for key_id, key in KEYS.items()},
+        pseudonym_key=PSEUDONYM_KEY.decode(),
+        shards=SHARDS,
+        partitions=PARTITIONS,
+        window_records=WINDOW,
+        batch_records=7,
+        bundle_wait_s=0,
+    )
+    publish(ours)
+    return ours
+
+
+@pytest.fixture
+def log(ours: Settings) -> Iterator[Moody]:
+    log = Moody(ours)
+    yield log
+    log.close()
+
+
+def publish(settings: Settings, version: str = VERSION) -> None:
+    plain = small_bundle(version=version)
+    tables = {"reward_table": MANIFEST.reward_table, "examination_table": MANIFEST.examination_table}
+    bundle.write(replace(plain, manifest=plain.manifest.model_copy(update=tables)), settings.bundles)
+
+
+def write(log: SqliteLog, slate: AttributionToken, *said: object) -> None:
+    log.append(slate.recommendation_id.encode(), orjson.dumps(said)).result(10)
+
+
+def slates(log: SqliteLog, count: int, **changes: Any) -> list[AttributionToken]:
+    """So many slates of now, spread over the partitions in turn."""
+    now_ms = time.time_ns() // 1_000_000
+    return [a_slate(number, now_ms, home=number % PARTITIONS, epoch=log.epoch(), **changes) for number in range(count)]
+
+
+def fill(log: SqliteLog, count: int = 40) -> list[AttributionToken]:
+    """Each slate shown and its first item clicked, twice; every fifth record is senseless."""
+    made = slates(log, count)
+    for number, slate in enumerate(made):
+        write(log, slate, impression(slate), reward(slate))
+        write(log, slate, *(["senseless"] if number % 5 == 0 else [reward(slate), reward(slate, name="watch")]))
+    return made
+
+
+def expected(log: SqliteLog, settings: Settings) -> Any:
+    rules = Rules(KEYS, PSEUDONYM_KEY, log.epoch(), PARTITIONS, settings.window_records, lambda _: MANIFEST)
+    return single_pass(whole_log(log), rules)
+
+
+def behind(store: Store, log: SqliteLog) -> list[int]:
+    """The partitions that some shard has not folded to the end."""
+    watermarks = store.watermarks(log.epoch(), range(log.partitions))
+    return [number for number, found in watermarks.items() if min(found) < log.bounds(number)[1]]
+
+
+def step_until(process: FoldProcess, condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        process.step()
+        assert time.monotonic() < deadline, "stepped in vain"
+
+
+def finish(process: FoldProcess, store: Store, log: SqliteLog) -> None:
+    step_until(process, lambda: not behind(store, log))
+
+
+def assert_exactly_once(store: Store, log: SqliteLog, settings: Settings) -> None:
+    outcome = expected(log, settings)
+    assert statistics_in(store.client) == outcome.statistics
+    assert store.totals() == outcome.totals
+    assert {(letter.partition, letter.offset, letter.event) for letter in SqliteLog.dead_letters(log)} == (
+        outcome.dead_letters
+    )
+
+
+def metric(name: str, **labels: str) -> float | None:
+    return REGISTRY.get_sample_value(name, labels)
+
+
+def test_all_partitions_are_folded_once(store: Store, log: Moody, ours: Settings) -> None:
+    fill(log)
+    process = FoldProcess(ours, log, store)
+    finish(process, store, log)
+    assert_exactly_once(store, log, ours)
+
+    assert store.totals()["duplicates"] > 0
+    assert store.totals()["dead_lettered"] == 8
+    process.step()
+    for number in range(PARTITIONS):
+        assert metric("om_fold_lag_records", partition=str(number)) == 0
+    for outcome, count in store.totals().items():
+        assert metric("om_events_folded", outcome=outcome) == count
+
+
+@examples(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_sequence_any_restart_and_any_second_fold_ends_in_the_same_sums(
+    data: st.DataObject, store: Store, log: Moody, ours: Settings
+) -> None:
+    made = slates(log, 8)
+    processes = [FoldProcess(ours, log, store) for _ in range(2)]
+    for slate in data.draw(st.lists(st.sampled_from(made), max_size=20)):
+        item = ITEMS[data.draw(st.integers(0, len(slate.items) - 1))]
+        kinds: list[object] = [impression(slate), impression(slate, items=[item]), reward(slate, item_id=item), "odd"]
+        write(log, slate, *data.draw(st.lists(st.sampled_from(kinds), min_size=1, max_size=3)))
+        what, which = data.draw(st.sampled_from(["", "step", "step", "restart", "empty"])), data.draw(st.integers(0, 1))
+        if what == "step":
+            processes[which].step()
+        elif what == "restart":
+            processes[which] = FoldProcess(ours, log, store)
+        elif what == "empty":
+            store.client.flushall()
+    for process in processes:
+        finish(process, store, log)
+    assert_exactly_once(store, log, ours)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_nothing_is_lost_while_dead_letters_cannot_be_kept(
+    store: Store, log: Moody, ours: Settings, times: int
+) -> None:
+    fill(log)
+    log.letters_fail = times
+    finish(FoldProcess(ours, log, store), store, log)
+    assert log.letters_fail == 0
+    assert_exactly_once(store, log, ours)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_nothing_is_lost_while_the_log_cannot_be_read(store: Store, log: Moody, ours: Settings, times: int) -> None:
+    process = FoldProcess(ours, log, store)
+    process.step()
+    fill(log)
+    log.reads_fail = times
+    finish(process, store, log)
+    assert log.reads_fail == 0
+    assert_exactly_once(store, log, ours)
+
+
+def test_a_log_that_cannot_be_read_at_the_start_is_waited_for(store: Store, log: Moody, ours: Settings) -> None:
+    fill(log)
+    finish(FoldProcess(ours, log, store), store, log)
+    log.reads_fail = 2  # filling the window
+    process = FoldProcess(ours, log, store)
+    (slate,) = slates(log, 1)
+    write(log, slate, impression(slate))
+    finish(process, store, log)
+    assert log.reads_fail == 0
+    assert_exactly_once(store, log, ours)
+
+
+def test_a_redis_that_forgot_while_nothing_came_is_filled_again(store: Store, log: Moody, ours: Settings) -> None:
+    fill(log)
+    process = FoldProcess(ours, log, store)
+    finish(process, store, log)
+    store.client.flushall()
+    process.step()
+    assert behind(store, log)
+    finish(process, store, log)
+    assert_exactly_once(store, log, ours)
+
+
+@pytest.mark.parametrize("forgets", [False, True])
+def test_a_redis_that_dies_is_waited_for_whatever_it_forgets(
+    log: Moody, ours: Settings, tmp_path: Path, forgets: bool
+) -> None:
+    with PrivateValkey(tmp_path / "mortal") as server:
+        store = Store(connect(server.url), Keys(ours.key_prefix, SHARDS))
+        store.prepare(ours.frozen_facts)
+        made = fill(log)
+        process = FoldProcess(ours, log, store)
+        finish(process, store, log)
+
+        server.kill()
+        if forgets:
+            shutil.rmtree(server.folder / "appendonlydir")
+        write(log, made[0], reward(made[0]))
+        again = Timer(0.3, server.start)
+        again.start()
+        process.step()
+        again.join()
+        assert store.client.exists(store.keys.frozen())
+        finish(process, store, log)
+        assert_exactly_once(store, log, ours)
+        store.client.close()
+
+
+def test_a_fold_that_is_told_to_stop_does_not_wait_for_redis(log: Moody, ours: Settings, tmp_path: Path) -> None:
+    with PrivateValkey(tmp_path / "mortal") as server:
+        store = Store(connect(server.url), Keys(ours.key_prefix, SHARDS))
+        store.prepare(ours.frozen_facts)
+        process = FoldProcess(ours, log, store)
+        process.step()
+        server.kill()
+        runs = Thread(target=process.run, daemon=True)
+        runs.start()
+        time.sleep(0.2)
+        process.stop()
+        runs.join(20)
+        assert not runs.is_alive()
+
+
+def test_running_ends_when_told(store: Store, log: Moody, ours: Settings) -> None:
+    process = FoldProcess(ours, log, store)
+    runs = Thread(target=process.run, daemon=True)
+    runs.start()
+    fill(log, 8)
+    until(lambda: not behind(store, log))
+    process.stop()
+    runs.join(20)
+    assert not runs.is_alive()
+    assert_exactly_once(store, log, ours)
+
+
+def test_a_partition_whose_watermark_lies_beyond_the_end_is_stopped_alone(
+    store: Store, log: Moody, ours: Settings
+) -> None:
+    fill(log)
+    store.client.hset(store.keys.watermarks(1), watermark_field(log.epoch(), 2), "1000")
+    process = FoldProcess(ours, log, store)
+    step_until(process, lambda: behind(store, log) == [2])
+    assert metric("om_fold_stopped", partition="2") == 1
+    assert metric("om_fold_stopped", partition="1") in (0, None)
+    process.step()
+    assert store.watermarks(log.epoch(), [2])[2] == [0, 1000, 0, 0]
+
+
+def test_a_log_made_anew_stops_everything(store: Store, log: Moody, ours: Settings) -> None:
+    process = FoldProcess(ours, log, store)
+    process.step()
+    log.made_anew = True
+    process.step()
+    made = fill(log, 8)
+    log.made_anew = False  # what is stopped stays stopped
+    process.step()
+    assert len(behind(store, log)) == PARTITIONS
+    assert statistics_in(store.client) == {}
+    for number in range(PARTITIONS):
+        assert metric("om_fold_stopped", partition=str(number)) == 1
+
+    finish(FoldProcess(ours, log, store), store, log)
+    assert len(made) == 8
+    assert_exactly_once(store, log, ours)
+
+
+def test_a_log_made_anew_is_noticed_when_partitions_are_assigned(store: Store, log: Moody, ours: Settings) -> None:
+    fill(log, 8)
+    process = FoldProcess(ours, log, store)
+    log.made_anew = True
+    process.step()
+    log.made_anew = False
+    process.step()
+    assert len(behind(store, log)) == PARTITIONS
+    assert log.letters == []
+
+
+def test_a_bundle_that_is_missing_stops_its_partition_alone(store: Store, log: Moody, ours: Settings) -> None:
+    fill(log, 8)
+    unknown = "20270101T000000Z"
+    (slate,) = slates(log, 1, version=unknown)
+    home = partition(slate)
+    write(log, slate, "senseless", impression(slate))
+    process = FoldProcess(ours, log, store)
+    step_until(process, lambda: behind(store, log) == [home])
+    fill(log, 8)
+    step_until(process, lambda: behind(store, log) == [home])
+    assert metric("om_fold_stopped", partition=str(home)) == 1
+    process.step()
+    before = len(log.letters)
+
+    publish(ours, unknown)
+    finish(FoldProcess(ours, log, store), store, log)
+    assert_exactly_once(store, log, ours)
+    names = [letter[:3] for letter in log.letters]
+    assert len(names) > before
+    assert len(set(names)) == len(names)
+
+
+def test_a_stopped_partition_says_so_no_more_once_it_is_let_go(store: Store, log: Moody, ours: Settings) -> None:
+    store.client.hset(store.keys.watermarks(0), watermark_field(log.epoch(), 1), "5")
+    process = FoldProcess(ours, log, store)
+    process.step()
+    assert metric("om_fold_stopped", partition="1") == 1
+    process.stop()
+    process.run()
+    assert metric("om_fold_stopped", partition="1") == 0
+
+
+def test_facts_that_may_not_change_are_kept(valkey: str, store: Store, ours: Settings) -> None:
+    store.client.flushall()
+    store.prepare(ours.frozen_facts)
+    store.prepare(ours.frozen_facts)
+    with pytest.raises(StoreError, match="window_records is 50 there, 51 in the settings"):
+        module.run(ours.model_copy(update={"window_records": 51}), valkey)
+
+
+def test_a_log_of_other_partitions_is_refused(valkey: str, store: Store, log: Moody, ours: Settings) -> None:
+    store.client.flushall()
+    with pytest.raises(LogReset, match="was made with 4 partitions, PARTITIONS says 5"):
+        module.run(ours.model_copy(update={"partitions": 5}), valkey)
