@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import time
@@ -20,7 +21,7 @@ import pyarrow.parquet as pq
 import rich.live
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
 
 from bandit import bundle as bundles
 from bandit.bundle import Bundle, BundleError
@@ -241,18 +242,21 @@ class _Cpu:
 
 def _where_to_look(service: LocalService, bundle: Bundle, folder: Path, *, running: bool) -> None:
     """Print what a person may want to see next."""
-    settings = {"STATE_FOLDER": str(service.folder), **service.names}
     url = service.url if running else f"http://127.0.0.1:{Settings.model_fields['port'].default}"
     item = quote(bundle.item_ids[int(bundle.item_order[0])], safe="")
-    serve = " ".join([*(f"{name}={value}" for name, value in settings.items()), "make serve"])
-    table = Table.grid(padding=(0, 2))
-    table.add_row("the plot", str(folder / "learning.png"))
-    table.add_row("the numbers", str(folder / "summary.json"))
-    if not running:
-        table.add_row("serve what it learned", serve)
-    table.add_row("the API", f"{url}/docs")
-    table.add_row("what an item has learned", f"{url}/v1/items/{item}?view=state")
-    console.print(table)
+    settings = {"STATE_FOLDER": str(service.folder), **service.names}
+    serve = " ".join([*(f"{name}={shlex.quote(value)}" for name, value in settings.items()), "make serve"])
+    places = {
+        "The plot": str(folder / "learning.png"),
+        "The numbers": str(folder / "summary.json"),
+        "Serve what it learned": "running; Ctrl-C ends it" if running else serve,
+        "The API": f"{url}/docs",
+        "What an item has learned": f"{url}/v1/items/{item}?view=state",
+    }
+    console.print()
+    for name, place in places.items():
+        # Whole lines, however narrow the terminal: they are there to be copied.
+        console.print(f"[dim]{name:<26}[/]{escape(place)}", soft_wrap=True)
 
 
 def _fail(message: str) -> NoReturn:
