@@ -66,9 +66,10 @@ class Replica:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread."""
+        """End the thread, and let Redis go."""
         self._stopping.set()
         self._thread.join()
+        self._store.close()
 
     @property
     def age_s(self) -> float:

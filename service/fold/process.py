@@ -225,3 +225,4 @@ def run(settings: Settings, redis_url: str, *, begin: bool = False) -> None:
     logger.info("fold started", log=type(log).__name__)
     process.run()
     log.close()
+    store.close()

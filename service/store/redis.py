@@ -197,6 +197,10 @@ class Store:
                 totals[_text(name)] = totals.get(_text(name), 0) + int(count)
         return totals
 
+    def close(self) -> None:
+        """Let the connections go."""
+        self.client.close()
+
     def _call(self, calls: Sequence[tuple[list[str], list[Any]]]) -> list[Any]:
         pipeline = self.client.pipeline(transaction=False)
         for keys, arguments in calls:

@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
 from bandit import bundle
-from service.feedback_log.base import DeadLetter, LogReset, LogUnavailable, Record
+from service.feedback_log.base import DeadLetter, LogUnavailable, Record
 from service.feedback_log.sqlite import SqliteLog
 from service.fold import process as module
 from service.fold.process import FoldProcess
 from service.settings import Settings
 from service.store.keys import Keys, watermark_field
-from service.store.redis import Store, StoreError, connect
+from service.store.redis import Store, connect
 from service.token import AttributionToken
 from tests.bundles import small_bundle
 from tests.conftest import PARTITIONS, SHARDS
@@ -359,17 +359,3 @@ def test_a_stopped_partition_says_so_no_more_once_it_is_let_go(store: Store, log
     process.stop()
     process.run()
     assert metric("om_fold_stopped", partition="1") == 0
-
-
-def test_facts_that_may_not_change_are_kept(valkey: str, store: Store, ours: Settings) -> None:
-    store.client.flushall()
-    store.prepare(ours.frozen_facts)
-    store.prepare(ours.frozen_facts)
-    with pytest.raises(StoreError, match="window_records is 50 there, 51 in the settings"):
-        module.run(ours.model_copy(update={"window_records": 51}), valkey)
-
-
-def test_a_log_of_other_partitions_is_refused(valkey: str, store: Store, log: Moody, ours: Settings) -> None:
-    store.client.flushall()
-    with pytest.raises(LogReset, match="was made with 4 partitions, PARTITIONS says 5"):
-        module.run(ours.model_copy(update={"partitions": 5}), valkey)
