@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 EXTRAS := service,offline,loadtest,test
-SECONDS ?= 90
+SECONDS ?= 120
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -24,7 +24,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	  && $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]' \
 	  && echo $$(( $$(date +%s) - started )) > $@
 
-demo: $(INSTALLED) ## Train, serve and watch it learn from simulated users (SECONDS=90)
+demo: $(INSTALLED) ## Train, serve and watch it learn from simulated users (SECONDS=120)
 	@$(BIN)/python -m loadtest.demo --seconds $(SECONDS) --install-seconds $$(cat $(INSTALLED))
 
 serve: $(INSTALLED) ## Keep the service running on http://127.0.0.1:8000 with the newest bundle

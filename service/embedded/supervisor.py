@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -106,7 +105,9 @@ def end_with_supervisor() -> None:
         return
 
     def watch() -> None:
-        sys.stdin.buffer.read()
+        # Not through sys.stdin: an interpreter that ends while a thread waits inside its buffer aborts.
+        while os.read(0, 1):
+            pass
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, name="supervisor-watch", daemon=True).start()
