@@ -32,6 +32,7 @@ logger = structlog.get_logger(__name__)
 PATIENCE_MS = 4000
 MOST_OUTSTANDING = 20_000
 READ_RECORDS = 5000
+METADATA_AGE_MS = 3000
 
 
 class KafkaLog:
@@ -126,6 +127,8 @@ class KafkaLog:
             enable_auto_commit=False,
             max_poll_records=READ_RECORDS,
             fetch_max_wait_ms=50,
+            # Who joins before a new topic is known everywhere is assigned nothing, until it is looked for again.
+            metadata_max_age_ms=METADATA_AGE_MS,
         )
         return KafkaSubscription(consumer, self._topic, assigned, revoked)
 
