@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from bandit.context import UNIT
+from offline.clustering import cluster, soften
+from offline.config import Build
+
+
+def crowd(groups: int = 4, size: int = 40, dimension: int = 8) -> NDArray[np.float32]:
+    """Unit vectors in well separated groups, one group after another."""
+    generator = np.random.default_rng(0)
+    centres = np.eye(dimension)[:groups].repeat(size, axis=0)
+    points = centres + 0.1 * generator.normal(size=centres.shape)
+    unit: NDArray[np.float64] = points / np.linalg.norm(points, axis=1, keepdims=True)
+    return unit.astype(np.float32)
+
+
+def test_finds_the_groups() -> None:
+    users = crowd()
+    found = cluster(users[:, None], Build(min_clusters=4, users_per_cluster=1000, clusters_per_user=2))
+    tops = found.user_clusters[:, 0].reshape(4, 40)
+    assert (tops == tops[:, :1]).all()
+    assert len(np.unique(tops[:, 0])) == 4
+    assert np.allclose(np.linalg.norm(found.centroids, axis=1), 1, atol=1e-4)
+
+
+def test_contexts_are_as_soft_as_asked_and_sum_to_one() -> None:
+    found = cluster(crowd()[:, None], Build(min_clusters=12, clusters_per_user=5, mean_top_weight=0.5))
+    assert found.user_clusters.shape == found.user_weights.shape == (160, 5)
+    assert (found.user_weights.sum(axis=1) == UNIT).all()
+    assert found.user_weights[:, 0].mean() / UNIT == pytest.approx(0.5, abs=1e-3)
+    assert int(found.population.weights.sum()) == UNIT
+
+
+def test_the_number_of_clusters_follows_the_users_within_bounds() -> None:
+    users = crowd()[:, None]
+    for config, expected in (
+        (Build(users_per_cluster=20, min_clusters=2), 8),
+        (Build(users_per_cluster=20, min_clusters=11), 11),
+        (Build(users_per_cluster=2, min_clusters=2, max_clusters=9), 9),
+        (Build(min_clusters=64), 64),
+    ):
+        assert len(cluster(users, config).centroids) == expected
+
+
+def test_there_are_never_more_clusters_than_users_nor_triggered_than_there_are() -> None:
+    found = cluster(crowd(size=1)[:3, None], Build())
+    assert found.centroids.shape[0] == 3
+    assert found.user_clusters.shape == (3, 3)
+
+
+def test_the_same_seed_gives_the_same_clusters() -> None:
+    users = crowd()[:, None]
+    one, two = (cluster(users, Build(min_clusters=12)) for _ in range(2))
+    assert np.array_equal(one.centroids, two.centroids)
+    assert np.array_equal(one.user_weights, two.user_weights)
+
+
+def test_several_vectors_a_user_are_refused() -> None:
+    with pytest.raises(ValueError, match="2 vectors each"):
+        cluster(crowd().reshape(80, 2, 8), Build())
+
+
+def test_an_unreachable_weight_gives_the_end_of_the_range() -> None:
+    users = crowd()
+    centroids = np.eye(8, dtype=np.float32)[:4]
+    assert soften(users, centroids, k=2, mean_top_weight=0.4) == pytest.approx(1e2, rel=1e-3)
+    assert soften(users, centroids, k=1, mean_top_weight=0.5) == pytest.approx(1e2, rel=1e-3)

@@ -1,0 +1,123 @@
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.progress import Progress, TaskID
+
+from offline import training
+from offline.batches import Batches
+from offline.data.dataset import Dataset, microseconds
+from offline.data.timelines import before
+from offline.training import Trained
+from tests.offline.conftest import TASTES, TRAIN
+
+LONG = TRAIN.model_copy(update={"max_epochs": 5, "patience": 5})
+
+
+class Watched(Progress):
+    """A progress bar that keeps what each task began with."""
+
+    def __init__(self) -> None:
+        super().__init__(disable=True)
+        self.began: list[float] = []
+
+    def add_task(self, *args: Any, **kwargs: Any) -> TaskID:
+        self.began.append(kwargs["completed"])
+        return super().add_task(*args, **kwargs)
+
+
+def test_learns_the_tastes(trained: Trained, data: Dataset) -> None:
+    # Of the items nearest to a user, most are of the user's taste.
+    number = {user: int(user[1:]) for user in data.users["user_id"].to_pylist()}
+    tastes = np.array(list(number.values())) % TASTES
+    scores = trained.vectors.users[:, 0] @ trained.vectors.items.T
+    nearest = np.argsort(-scores, axis=1)[:, :5]
+    assert (nearest % TASTES == tastes[:, None]).mean() > 0.8
+
+
+def test_fresh_items_are_placed_by_their_features(trained: Trained, data: Dataset) -> None:
+    # Items 27–29 have no interactions before the test period, but a word that tells their taste.
+    assert not np.isin([27, 28, 29], data.timelines.items).any()
+    scores = trained.vectors.items[27:] @ trained.vectors.items[:27].T
+    assert (np.argmax(scores, axis=1) % TASTES).tolist() == [0, 1, 2]
+
+
+def test_takes_the_best_epoch_of_the_search(trained: Trained) -> None:
+    assert 1 <= len(trained.validation_recall) <= TRAIN.max_epochs
+    assert trained.epochs == 1 + int(np.argmax(trained.validation_recall))
+    assert trained.validation_users > 0
+
+
+def test_the_same_seed_gives_the_same_bits_and_nothing_is_trained_twice(
+    trained: Trained, data: Dataset, tmp_path: Path
+) -> None:
+    with Watched() as progress:
+        first = training.train(data, TRAIN, tmp_path, progress)
+        assert progress.began == [0, 0]
+        again = training.train(data, TRAIN, tmp_path, progress)
+        assert progress.began[3] == first.epochs * len(_batches(data))
+    for other in (first, again):
+        assert other.validation_recall == trained.validation_recall
+        assert np.array_equal(other.vectors.users, trained.vectors.users)
+        assert np.array_equal(other.vectors.items, trained.vectors.items)
+
+
+def test_goes_on_after_being_killed(prepared: Path, data: Dataset, tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from rich.progress import Progress; from offline import training; "
+        "from offline.config import Train; from offline.data import dataset; "
+        "training.train(dataset.load(Path(sys.argv[1])), Train.model_validate_json(sys.argv[2]), Path(sys.argv[3]), "
+        "Progress(disable=True))"
+    )
+    command = [sys.executable, "-c", code, str(prepared), LONG.model_dump_json(), str(tmp_path / "killed")]
+    process = subprocess.Popen(command)
+    while not list((tmp_path / "killed").glob("search/*[0-9]")):
+        assert process.poll() is None, "ended before its first checkpoint"
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    with Watched() as progress:
+        resumed = training.train(data, LONG, tmp_path / "killed", progress)
+    assert progress.began[0] > 0
+    with Watched() as progress:
+        unharmed = training.train(data, LONG, tmp_path / "unharmed", progress)
+    assert progress.began[0] == 0
+    assert resumed.validation_recall == unharmed.validation_recall
+    assert np.array_equal(resumed.vectors.users, unharmed.vectors.users)
+    assert np.array_equal(resumed.vectors.items, unharmed.vectors.items)
+
+
+def test_stops_when_validation_no_longer_improves(data: Dataset, tmp_path: Path) -> None:
+    earlier = before(data.timelines, microseconds(data.split.validation_start))
+    features = training.describe(data, earlier, TRAIN)
+    config = TRAIN.model_copy(update={"max_epochs": 20, "patience": 2})
+    search = training.Training(earlier, len(data.items), features, config, tmp_path)
+    recalls = iter([0.1, 0.3, 0.2, 0.25, 0.9])
+    with Progress(disable=True) as progress:
+        record = search.run(20, progress, "search", lambda _: next(recalls))
+    assert record == [0.1, 0.3, 0.2, 0.25]
+
+
+def test_validation_knows_users_of_both_periods_alone(data: Dataset) -> None:
+    start = microseconds(data.split.validation_start)
+    earlier = before(data.timelines, start)
+    validation = training.Validation(data, earlier, training.describe(data, earlier, TRAIN), TRAIN)
+    later = data.timelines.times >= start
+    assert set(validation.users) == set(data.timelines.users[later]) & set(data.timelines.users[~later])
+    assert validation.relevant.sum() == len(
+        {
+            pair
+            for pair in zip(data.timelines.users[later], data.timelines.items[later], strict=True)
+            if pair[0] in set(validation.users)
+        }
+    )
+
+
+def _batches(data: Dataset) -> Batches:
+    return Batches(
+        data.timelines, len(data.items), TRAIN.visits_per_batch, TRAIN.history_length, TRAIN.targets_per_visit, 0
+    )
