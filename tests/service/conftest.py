@@ -1,0 +1,41 @@
+"""The loop, for tests of whatever takes part in it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from bandit.bundle import Bundle
+from service import replica
+from service.settings import Settings
+from service.store.redis import Store
+from tests.bundles import small_bundle
+from tests.conftest import PARTITIONS, SHARDS
+from tests.service.loop import Loop
+
+MakeLoop = Callable[..., Loop]
+
+
+@pytest.fixture(autouse=True)
+def _in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replica that is told to stop need not wait for news first."""
+    monkeypatch.setattr(replica, "BLOCK_MS", 20)
+
+
+@pytest.fixture
+def make_loop(valkey: str, store: Store, settings: Callable[..., Settings]) -> Iterator[MakeLoop]:
+    """Starts the API with these settings, over an empty Valkey or the one at `redis_url`, with `served` published."""
+    with ExitStack() as stack:
+
+        def make(served: Bundle | None, redis_url: str = valkey, **changes: Any) -> Loop:
+            chosen = settings(**{"shards": SHARDS, "partitions": PARTITIONS, "seed": 0} | changes)
+            return stack.enter_context(Loop(chosen, redis_url, served))
+
+        yield make
+
+
+@pytest.fixture
+def loop(make_loop: MakeLoop) -> Loop:
+    """The API with a small bundle and the default settings."""
+    return make_loop(small_bundle())
