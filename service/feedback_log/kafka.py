@@ -6,6 +6,7 @@ is made anew, is the epoch.
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
 from collections import deque
@@ -33,6 +34,9 @@ PATIENCE_MS = 4000
 MOST_OUTSTANDING = 20_000
 READ_RECORDS = 5000
 METADATA_AGE_MS = 3000
+SESSION_MS = 10_000
+# What the client says of an outage, many lines a second, is said once by those who use it.
+logging.getLogger("kafka").setLevel(logging.CRITICAL)
 
 
 class KafkaLog:
@@ -119,17 +123,23 @@ class KafkaLog:
     def subscribe(
         self, assigned: Callable[[Collection[int]], Mapping[int, int]], revoked: Callable[[Collection[int]], None]
     ) -> KafkaSubscription:
-        """Join the consumer group, which shares the partitions among its folds."""
-        consumer = self._client(
-            KafkaConsumer,
-            group_id=self._group,
-            auto_offset_reset="none",
-            enable_auto_commit=False,
-            max_poll_records=READ_RECORDS,
-            fetch_max_wait_ms=50,
-            # Who joins before a new topic is known everywhere is assigned nothing, until it is looked for again.
-            metadata_max_age_ms=METADATA_AGE_MS,
-        )
+        """Join the consumer group, which shares the partitions among its folds. Raises LogUnavailable."""
+        try:
+            consumer = self._client(
+                KafkaConsumer,
+                group_id=self._group,
+                auto_offset_reset="none",
+                enable_auto_commit=False,
+                max_poll_records=READ_RECORDS,
+                fetch_max_wait_ms=50,
+                # How long a killed fold's partitions lie idle.
+                session_timeout_ms=SESSION_MS,
+                heartbeat_interval_ms=SESSION_MS // 3,
+                # Who joins before a new topic is known everywhere is assigned nothing, until it is looked for again.
+                metadata_max_age_ms=METADATA_AGE_MS,
+            )
+        except KafkaError as error:
+            raise LogUnavailable(f"{self._connection['bootstrap_servers']}: {error}") from error
         return KafkaSubscription(consumer, self._topic, assigned, revoked)
 
     def dead_letter(self, letters: Sequence[DeadLetter]) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Collection, Mapping, Sequence
+from threading import Event
 from types import FrameType
 
 import redis
 import structlog
 from prometheus_client import start_http_server
-from tenacity import retry, retry_if_exception_type, wait_exponential
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_when_event_set, wait_exponential
+from tenacity.nap import sleep_using_event
 
 from service import metrics
 from service.bundles import BundleMissing, Bundles
@@ -31,8 +33,22 @@ USER_LIFE_MS = 90 * 86_400_000
 class FoldProcess:
     """Folds the partitions that the log assigns to it."""
 
-    def __init__(self, settings: Settings, log: FeedbackLog, store: Store, *, begin: bool = False) -> None:
-        """`begin` lets partitions of which nothing was folded begin at the log's start, even if retention moved it."""
+    def __init__(
+        self,
+        settings: Settings,
+        log: FeedbackLog,
+        store: Store,
+        *,
+        begin: bool = False,
+        stopping: Event | None = None,
+    ) -> None:
+        """`begin` lets partitions of which nothing was folded begin at the log's start, even if retention moved it.
+
+        Raises:
+            LogUnavailable: the log cannot be reached.
+        """
+        self._stopping = stopping or Event()
+        self._away: str | None = None
         self._begin = begin
         self._settings = settings
         self._log = log
@@ -52,11 +68,10 @@ class FoldProcess:
         self._subscription = log.subscribe(self._assigned, self._revoked)
         self._check_due = 0.0
         self._torn = False
-        self._stopping = False
 
     def stop(self) -> None:
         """Finish the batch in hand, then end `run`."""
-        self._stopping = True
+        self._stopping.set()
 
     @property
     def folded(self) -> int:
@@ -69,7 +84,7 @@ class FoldProcess:
 
     def run(self) -> None:
         """Fold until stopped."""
-        while not self._stopping:
+        while not self._stopping.is_set():
             self.step()
         self.close()
         logger.info("fold stopped")
@@ -89,18 +104,30 @@ class FoldProcess:
             if time.monotonic() >= self._check_due:
                 self._check()
                 self._check_due = time.monotonic() + CHECK_EVERY_S
+                self._back()
         except redis.RedisError as error:
-            logger.warning("redis is away", error=str(error))
+            self._say_away("redis", error)
             self._torn = True
             metrics.FOLD_REPLAYS.inc(len(self._folds))
             self._wait_for_redis()
         except LogUnavailable as error:
-            logger.warning("the feedback log is away", error=str(error))
+            self._say_away("the feedback log", error)
             self._torn = True
-            time.sleep(POLL_S)
+            self._stopping.wait(POLL_S)
         except LogReset as error:
             for partition in list(self._folds):
                 self._stop_partition(partition, error)
+
+    def _say_away(self, what: str, error: Exception) -> None:
+        """Once an outage, not once a try."""
+        if what != self._away:
+            logger.warning(f"{what} is away", error=str(error))
+        self._away = what
+
+    def _back(self) -> None:
+        if self._away is not None:
+            logger.info(f"{self._away} is back")
+        self._away = None
 
     def _fold(self, partition: int, records: Sequence[Record]) -> None:
         fold = self._folds.get(partition)
@@ -192,10 +219,26 @@ class FoldProcess:
                 "the feedback log was made anew: its epoch changed. Restart the fold to go on with the new one"
             )
 
-    @retry(retry=retry_if_exception_type(redis.RedisError), wait=wait_exponential(multiplier=0.05, max=1))
     def _wait_for_redis(self) -> None:
-        if not self._stopping:
-            self._store.prepare(self._settings.frozen_facts)
+        waiting_for(redis.RedisError, self._stopping, say=False)(self._store.prepare, self._settings.frozen_facts)
+
+
+def waiting_for(
+    errors: type[Exception] | tuple[type[Exception], ...], stopping: Event, *, say: bool = True
+) -> Retrying:
+    """Tries again, with growing pauses, while these errors come; gives up without one when stopping."""
+    return Retrying(
+        retry=retry_if_exception_type(errors),
+        wait=wait_exponential(multiplier=0.05, max=2),
+        stop=stop_when_event_set(stopping),
+        sleep=sleep_using_event(stopping),
+        before_sleep=_say_waiting if say else None,
+        retry_error_callback=lambda _: None,
+    )
+
+
+def _say_waiting(attempt: RetryCallState) -> None:
+    logger.warning("waiting", error=str(attempt.outcome and attempt.outcome.exception()))
 
 
 def run(settings: Settings, redis_url: str, *, begin: bool = False) -> None:
@@ -205,24 +248,23 @@ def run(settings: Settings, redis_url: str, *, begin: bool = False) -> None:
         StoreError: Redis cannot serve us as it is set up.
         LogReset: the log was made with another number of partitions.
     """
-    store = Store(connect(redis_url), Keys(settings.key_prefix, settings.shards))
-    waiting = retry(
-        retry=retry_if_exception_type((redis.RedisError, LogUnavailable)),
-        wait=wait_exponential(multiplier=0.1, max=5),
-        before_sleep=lambda state: logger.warning("waiting", error=str(state.outcome and state.outcome.exception())),
-    )
-    waiting(store.prepare)(settings.frozen_facts)
-    log = waiting(open_log)(settings)
-    process = FoldProcess(settings, log, store, begin=begin)
+    stopping = Event()
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
-        process.stop()
+        stopping.set()
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     if settings.fold_port:
         start_http_server(settings.fold_port, settings.host)
-    logger.info("fold started", log=type(log).__name__)
-    process.run()
-    log.close()
+    store = Store(connect(redis_url), Keys(settings.key_prefix, settings.shards))
+    waiting = waiting_for((redis.RedisError, LogUnavailable), stopping)
+    waiting(store.prepare, settings.frozen_facts)
+    log: FeedbackLog | None = None if stopping.is_set() else waiting(open_log, settings)
+    if log is not None:
+        logger.info("fold started", log=type(log).__name__)
+        process: FoldProcess | None = waiting(FoldProcess, settings, log, store, begin=begin, stopping=stopping)
+        if process is not None:
+            process.run()
+        log.close()
     store.close()
