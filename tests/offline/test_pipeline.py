@@ -1,0 +1,114 @@
+import io
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from bandit import bundle as bundles
+from offline import pipeline
+from offline.config import Build, Config, Evaluate, Prepare, Publish
+from offline.errors import DataError
+from offline.pipeline import Pipeline
+from tests.offline.conftest import BUILD, TEST_START, TRAIN
+
+
+@pytest.fixture(scope="module")
+def config(shop: Path) -> Config:
+    prepare = Prepare(interactions=shop / "interactions.parquet", items=shop / "items.parquet", test_start=TEST_START)
+    return Config(
+        prepare=prepare, train=TRAIN.model_copy(update={"max_epochs": 1}), build=BUILD, evaluate=Evaluate(cutoffs=(5,))
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("finished")
+    said, version = run(folder, config)
+    assert said.count("▸") == 5
+    assert version == bundles.versions(str(folder / "bundles"))[-1]
+    return folder
+
+
+def run(folder: Path, config: Config) -> tuple[str, str]:
+    screen = io.StringIO()
+    version = Pipeline(folder / "build", Console(file=screen, width=200)).run(config, str(folder / "bundles"))
+    return screen.getvalue(), version
+
+
+def result(folder: Path, step: str) -> dict[str, object]:
+    found: dict[str, object] = json.loads((folder / "build" / step / "step.json").read_text())
+    return found
+
+
+def test_leaves_a_bundle_with_its_configuration_and_metrics(finished: Path, config: Config) -> None:
+    root = str(finished / "bundles")
+    manifest = bundles.load(root, bundles.versions(root)[-1]).manifest
+    assert manifest.config["train"] == config.train.model_dump(mode="json")
+    assert manifest.config["prepare"]["test_start"] == "2024-03-21T00:00:00Z"
+    assert manifest.metrics["report"]["tasks"]["all"]["two-tower"]["recall"]["5"] > 0
+    assert manifest.metrics["train"]["epochs"] == 1
+    assert {"metrics.json", "report.md", "recall.png"} <= {path.name for path in (finished / "build/report").iterdir()}
+
+
+def test_does_again_what_changed_and_what_rests_on_it(finished: Path, config: Config) -> None:
+    said, version = run(finished, config)
+    assert said.count("unchanged") == 5
+    coarser = config.model_copy(update={"build": Build(**{**BUILD.model_dump(), "clusters_per_user": 2})})
+    said, other = run(finished, coarser)
+    assert [line.split()[1] for line in said.splitlines() if line.startswith("▸")] == ["build", "report", "publish"]
+    assert other != version
+    rewards = coarser.model_copy(update={"publish": Publish(reward_table={"buy": 1.0})})
+    said, _ = run(finished, rewards)
+    assert [line.split()[1] for line in said.splitlines() if line.startswith("▸")] == ["publish"]
+
+
+def test_publishes_again_what_is_no_longer_there(finished: Path, config: Config, tmp_path: Path) -> None:
+    run(finished, config)
+    steps = Pipeline(finished / "build", Console(file=io.StringIO()))
+    version = steps.publish(config.publish, str(tmp_path))
+    assert steps.publish(config.publish, str(tmp_path)) == version
+    shutil.rmtree(tmp_path / version)
+    again = steps.publish(config.publish, str(tmp_path))
+    assert bundles.versions(str(tmp_path)) == [again]
+
+
+def test_a_step_that_failed_is_done_again(finished: Path, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    finer = Build(**{**BUILD.model_dump(), "min_clusters": 7})
+    steps = Pipeline(finished / "build", Console(file=io.StringIO()))
+    with monkeypatch.context() as broken:
+        broken.setattr(bundles, "write", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            steps.build(finer)
+    assert not result(finished, "build")["finished"]
+    with pytest.raises(DataError, match="build has not been run"):
+        steps.evaluate(config.evaluate)
+    steps.build(finer)
+    assert result(finished, "build")["finished"]
+
+
+def test_other_contents_of_a_file_are_other_data(config: Config, shop: Path, tmp_path: Path) -> None:
+    path = tmp_path / "own.csv"
+    steps = Pipeline(tmp_path / "build", Console(file=io.StringIO()))
+    keys = []
+    for last in ("2024-01-02", "2024-01-03", "2024-01-03"):
+        path.write_text(f"user_id,item_id,timestamp\n1,a,2024-01-01\n2,b,{last}\n")
+        steps.prepare(Prepare(interactions=path))
+        keys.append(result(tmp_path, "prepare")["key"])
+    assert keys[0] != keys[1] == keys[2]
+
+
+def test_a_step_without_the_one_before_is_refused(tmp_path: Path, config: Config) -> None:
+    steps = Pipeline(tmp_path, Console(file=io.StringIO()))
+    with pytest.raises(DataError, match="prepare has not been run; run `python -m offline prepare` first"):
+        steps.train(config.train)
+    with pytest.raises(DataError, match="python -m offline evaluate"):
+        steps.publish(config.publish, str(tmp_path))
+
+
+def test_a_new_program_takes_nothing_up(config: Config, finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = result(finished, "prepare")["key"]
+    monkeypatch.setattr(pipeline, "_program", lambda: "another")
+    Pipeline(finished / "build", Console(file=io.StringIO())).prepare(config.prepare)
+    assert result(finished, "prepare")["key"] != before
