@@ -8,6 +8,7 @@ and give the same result as if they had not been: every random number is a funct
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -115,8 +116,7 @@ class Training:
             config.seed,
         )
         self.model = TwoTower(num_items, config, config.seed)
-        schedule = optax.cosine_decay_schedule(config.learning_rate, config.max_epochs * len(self.batches))
-        optimiser = optax.adamw(schedule, weight_decay=config.weight_decay)
+        optimiser = _adamw(config.learning_rate, config.weight_decay, config.max_epochs * len(self.batches))
         self.optimiser = nnx.Optimizer(self.model, optimiser, wrt=nnx.Param)
 
     def run(
@@ -175,6 +175,11 @@ class Training:
         nnx.replace_by_pure_dict(state, found["state"])
         nnx.update((self.model, self.optimiser), state)
         return int(step), list(found["record"])
+
+
+@cache  # what is compiled for one training serves the next with the same settings
+def _adamw(learning_rate: float, weight_decay: float, steps: int) -> optax.GradientTransformation:
+    return optax.adamw(optax.cosine_decay_schedule(learning_rate, steps), weight_decay=weight_decay)
 
 
 @nnx.jit

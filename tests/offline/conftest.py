@@ -37,7 +37,7 @@ TRAIN = Train(
     learning_rate=0.02,
     max_epochs=3,
     validation_cutoff=10,
-    checkpoint_steps=5,
+    checkpoint_steps=100,
 )
 BUILD = Build(min_clusters=6, clusters_per_user=3, edges_per_cluster=10, clusters_per_item=2)
 

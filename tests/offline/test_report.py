@@ -47,7 +47,8 @@ def test_rows_of_the_table_have_as_many_cells_as_its_header(metrics: dict[str, A
 def test_the_plot_draws_what_was_measured(metrics: dict[str, Any]) -> None:
     panels = report.plot(metrics).axes
     handles, labels = panels[0].get_legend_handles_labels()
-    drawn = {label: handle.lines[0].get_ydata().tolist() for handle, label in zip(handles, labels, strict=True)}
+    bars: list[Any] = list(handles)
+    drawn = {label: bar.lines[0].get_ydata().tolist() for bar, label in zip(bars, labels, strict=True)}
     assert drawn == {name: list(found["recall"].values()) for name, found in metrics["tasks"]["all"].items()}
 
 

@@ -15,7 +15,7 @@ from offline.data.timelines import before
 from offline.training import Trained
 from tests.offline.conftest import TASTES, TRAIN
 
-LONG = TRAIN.model_copy(update={"max_epochs": 5, "patience": 5})
+LONG = TRAIN.model_copy(update={"checkpoint_steps": 15})
 
 
 class Watched(Progress):
