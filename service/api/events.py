@@ -9,15 +9,15 @@ from typing import Any, Literal, NamedTuple
 
 import orjson
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, TypeAdapter
 from starlette.responses import Response
 
 from service import metrics
 from service import token as tokens
-from service.api.direct import DirectRoute
+from service.api.direct import DirectRoute, json_body
 from service.api.problems import Problem
 from service.attribution import Reason, Refused, attribute, check_time
-from service.events import EVENT, EVENTS, Impression, Reward
+from service.events import EVENT, EVENTS, Event, Impression, Reward
 from service.feedback_log.base import FeedbackLog, LogUnavailable
 from service.serving import Serving
 from service.token import AttributionToken, TokenError
@@ -57,7 +57,7 @@ class _Judged(NamedTuple):
         422: {"model": Verdicts, "description": "nothing could be accepted"},
         503: {"model": Verdicts, "description": "the log did not take some of it: send those that say retry again"},
     },
-    openapi_extra={"requestBody": {"content": {"application/json": {"schema": EVENTS.json_schema()}}}},
+    openapi_extra=json_body(TypeAdapter(Event | list[Event]).json_schema()),
 )
 async def take(request: Request) -> Response:
     """Take one event or a list; 202 only after the log has acknowledged what was accepted."""

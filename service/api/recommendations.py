@@ -13,7 +13,7 @@ from starlette.responses import Response
 from bandit import context as contexts
 from bandit.context import Context
 from service import pseudonym
-from service.api.direct import DirectRoute
+from service.api.direct import DirectRoute, json_body
 from service.api.problems import Problem
 from service.events import ItemId
 from service.experiment import UnknownArm
@@ -86,9 +86,7 @@ class Recommendation(BaseModel):
 @router.post(
     "/v1/recommendations",
     responses={200: {"model": Recommendation}},
-    openapi_extra={
-        "requestBody": {"content": {"application/json": {"schema": RecommendationRequest.model_json_schema()}}}
-    },
+    openapi_extra=json_body(RecommendationRequest.model_json_schema()),
 )
 async def recommend(request: Request) -> Response:
     """Recommend items. The body is read and the answer written by hand: this is the hot path."""

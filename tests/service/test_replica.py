@@ -160,6 +160,7 @@ def test_rows_of_other_versions_and_namespaces_are_not_ours(
 ) -> None:
     learner.learn(version="20250101T000000Z")
     replica = follow(held)
+    until(lambda: replica.state is ReplicaState.FOLLOWING)
     learner.learn(version="20270101T000000Z")
     learner.learn(namespace="nobody's")
     learner.learn(namespace="other")
