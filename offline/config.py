@@ -66,7 +66,7 @@ class Train(_Section):
     targets_per_visit: Positive = 16
     learning_rate: Annotated[float, Field(gt=0)] = 3e-3
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
-    max_epochs: Positive = 6
+    max_epochs: Positive = 10
     patience: Positive = 2
     validation_cutoff: Positive = 50
     checkpoint_steps: Positive = 500
