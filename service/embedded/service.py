@@ -47,19 +47,24 @@ def children(settings: Settings) -> list[Child]:
 
 
 def end_orphan(settings: Settings) -> None:
-    """End a private Valkey whose supervisor was killed: two servers on one append-only file would ruin it."""
-    client = redis.Redis.from_url(valkey.url(settings.state_folder))
+    """End a private Valkey whose supervisor was killed: two servers on one append-only file would ruin it.
+
+    Raises:
+        AlreadyRunning: it does not end.
+    """
     deadline = time.monotonic() + PATIENCE_S
-    try:
+    with redis.Redis.from_url(valkey.url(settings.state_folder)) as client:
         while time.monotonic() < deadline:
-            client.ping()
-            logger.warning("a private Valkey is still running: ending it", folder=str(settings.state_folder))
-            client.shutdown()
+            try:
+                client.ping()
+                logger.warning("a private Valkey is still running: ending it", folder=str(settings.state_folder))
+                client.shutdown()
+            except redis.exceptions.BusyLoadingError:
+                pass  # it runs, but reads its file first
+            except (redis.ConnectionError, FileNotFoundError):
+                return
             time.sleep(0.05)
-    except (redis.ConnectionError, FileNotFoundError):
-        return
-    finally:
-        client.close()
+    raise AlreadyRunning(f"a Valkey on {settings.state_folder} does not end: end it by hand")
 
 
 def run(settings: Settings) -> None:

