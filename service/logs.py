@@ -42,3 +42,5 @@ def configure(level: str, log_format: str, part: str) -> None:
         )
     )
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    # It says of an outage many lines a second what those who use it say once.
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)

@@ -6,7 +6,6 @@ is made anew, is the epoch.
 
 from __future__ import annotations
 
-import logging
 import time
 import uuid
 from collections import deque
@@ -35,8 +34,6 @@ MOST_OUTSTANDING = 20_000
 READ_RECORDS = 5000
 METADATA_AGE_MS = 3000
 SESSION_MS = 10_000
-# What the client says of an outage, many lines a second, is said once by those who use it.
-logging.getLogger("kafka").setLevel(logging.CRITICAL)
 
 
 class KafkaLog:

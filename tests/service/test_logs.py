@@ -60,8 +60,9 @@ def test_an_exception_is_one_json_line(capsys: pytest.CaptureFixture[str]) -> No
 @pytest.mark.parametrize("log_format", ["json", "console"])
 def test_libraries_speak_in_the_same_form(log_format: str, capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("INFO", log_format, "fold")
-    logging.getLogger("kafka.client").info("too much")
-    logging.getLogger("kafka.client").warning("broker %s is away", 7)
+    logging.getLogger("uvicorn.error").info("too much")
+    logging.getLogger("kafka.client").error("much too often")
+    logging.getLogger("uvicorn.error").warning("broker %s is away", 7)
     (line,) = capsys.readouterr().err.splitlines()
     if log_format == "json":
         told = orjson.loads(line)
