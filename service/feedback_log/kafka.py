@@ -253,6 +253,11 @@ class KafkaSubscription:
 
     def poll(self, timeout_s: float, limit: int) -> Mapping[int, Sequence[Record]]:
         """Wait for records; {} also while the brokers are away."""
+        # kafka-python forgets a rebalance that a poll's end cuts in two, if it was metadata that asked for it: the
+        # brokers then think that this member reads, and it waits for ever.
+        coordinator = self._consumer._coordinator
+        if coordinator.rejoining:
+            coordinator.request_rejoin()
         try:
             found = self._consumer.poll(int(timeout_s * 1000), max_records=limit)
         except OffsetOutOfRangeError as error:
