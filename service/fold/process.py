@@ -115,8 +115,10 @@ class FoldProcess:
             self._torn = True
             self._stopping.wait(POLL_S)
         except LogReset as error:
-            for partition in list(self._folds):
+            # A log that is gone takes its partitions with it: without any in hand, all of them wait for an operator.
+            for partition in list(self._folds) or set(range(self._settings.partitions)) - self._stopped.keys():
                 self._stop_partition(partition, error)
+            self._stopping.wait(POLL_S)
 
     def _say_away(self, what: str, error: Exception) -> None:
         """Once an outage, not once a try."""
@@ -198,7 +200,7 @@ class FoldProcess:
 
     def _check(self) -> None:
         """Notice a Redis that went back while nothing came, and a log that was made anew; export what is behind."""
-        if self._folds:
+        if self._folds or not self._stopped:
             self._confirm_epoch()
         rolled_back = []
         for partition, watermarks in self._store.watermarks(self._epoch, list(self._folds)).items():

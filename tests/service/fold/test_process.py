@@ -329,6 +329,17 @@ def test_a_log_made_anew_is_noticed_when_partitions_are_assigned(store: Store, l
     assert log.letters == []
 
 
+def test_a_log_made_anew_is_told_even_when_its_partitions_are_gone(store: Store, log: Moody, ours: Settings) -> None:
+    process = FoldProcess(ours, log, store)
+    process.step()
+    process.close()  # as a consumer group takes them, once the topic is deleted
+    assert metric("om_fold_stopped", partition="0") == 0
+    log.made_anew = True
+    process.step()
+    for number in range(PARTITIONS):
+        assert metric("om_fold_stopped", partition=str(number)) == 1
+
+
 def test_a_bundle_that_is_missing_stops_its_partition_alone(store: Store, log: Moody, ours: Settings) -> None:
     fill(log, 8)
     unknown = "20270101T000000Z"
