@@ -64,6 +64,9 @@ class Workspace:
         self.place = np.full(num_items, -1, dtype=np.int64)
         self.items = np.empty(num_items + 1, dtype=np.int32)
         self.sums = np.zeros((num_items + 1, 4), dtype=np.float32)
+        self.scores = np.empty(num_items, dtype=np.float32)
+        self.means = np.empty(num_items, dtype=np.float32)
+        self.untouched = np.empty(num_items, dtype=np.bool_)
 
 
 def score(
@@ -87,26 +90,34 @@ def score(
     if workspace.num_items < graph.num_items:
         workspace.grow(graph.num_items)
     workspace.base += workspace.num_items + 1
+    count = _score(
+        graph.indptr,
+        graph.items,
+        context.clusters,
+        context.weights,
+        derived.mean,
+        derived.optimistic,
+        derived.variance,
+        derived.base,
+        derived.untouched,
+        derived.alpha,
+        derived.bernoulli,
+        derived.optimistic is derived.mean,
+        excluded,
+        workspace.base,
+        workspace.place,
+        workspace.items,
+        workspace.sums,
+        workspace.scores,
+        workspace.means,
+        workspace.untouched,
+    )
+    # Numba takes longer to hand out an array than numpy to copy it.
     return Candidates(
-        *_score(
-            graph.indptr,
-            graph.items,
-            context.clusters,
-            context.weights,
-            derived.mean,
-            derived.optimistic,
-            derived.variance,
-            derived.base,
-            derived.untouched,
-            derived.alpha,
-            derived.bernoulli,
-            derived.optimistic is derived.mean,
-            excluded,
-            workspace.base,
-            workspace.place,
-            workspace.items,
-            workspace.sums,
-        )
+        workspace.items[:count].copy(),
+        workspace.scores[:count].copy(),
+        workspace.means[:count].copy(),
+        workspace.untouched[:count].copy(),
     )
 
 
@@ -143,16 +154,18 @@ def best(values: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     if k == 0 or n == 0:
         return np.zeros(0, dtype=np.int64)
     if k <= FEW and k < n:
-        return _best_few(values, k)
+        leading = np.empty(k, dtype=np.int64)
+        _best_few(values, leading)
+        return leading
     kept = np.arange(n) if k >= n else np.flatnonzero(values >= np.partition(values, n - k)[n - k])
     return kept[np.argsort(-values[kept], kind="stable")[:k]]
 
 
-@njit(types.int64[::1](_FLOATS, types.int64), cache=True, nogil=True)
-def _best_few(values: Floats, k: int) -> Longs:
+@njit(types.void(_FLOATS, types.int64[::1]), cache=True, nogil=True)
+def _best_few(values: Floats, leading: Longs) -> None:
     # Of n values in no order about k·ln(n/k) enter the list, so the comparison is nearly always foreseen; partitioning
     # would guess at every other value.
-    leading = np.empty(k, dtype=np.int64)
+    k = len(leading)
     count = 0
     for index in range(len(values)):
         value = values[index]
@@ -164,14 +177,14 @@ def _best_few(values: Floats, k: int) -> Longs:
             place -= 1
         leading[place] = index
         count = min(count + 1, k)
-    return leading
 
 
 @njit(
-    types.Tuple((types.int32[::1], types.float32[::1], types.float32[::1], types.boolean[::1]))(  # type: ignore[no-untyped-call]
+    types.int64(
         *(_LONGS, _INTS, _INTS, _INTS),
         *(_FLOATS, _FLOATS, _FLOATS, _FLOATS, _FLAGS, types.float64, types.boolean, types.boolean),
         *(_INTS, types.int64, types.int64[::1], types.int32[::1], types.float32[:, ::1]),
+        *(types.float32[::1], types.float32[::1], types.boolean[::1]),
     ),
     cache=True,
     nogil=True,
@@ -194,7 +207,10 @@ def _score(  # noqa: C901
     place: Longs,
     found: Ints,
     sums: Floats,
-) -> tuple[Ints, Floats, Floats, Flags]:
+    scores: Floats,
+    means: Floats,
+    first: Flags,
+) -> int:
     for cluster in clusters:
         if not 0 <= cluster < len(indptr) - 1:
             raise IndexError("context: the graph has no such cluster")
@@ -225,8 +241,6 @@ def _score(  # noqa: C901
             if has_untouched:
                 sums[at, 3] += np.float32(untouched[edge])
 
-    scores, means = np.empty(count, dtype=np.float32), np.empty(count, dtype=np.float32)
-    first = np.zeros(count, dtype=np.bool_)
     for at in range(count):
         own = item_base[found[at]] if len(item_base) > 0 else zero
         average = own + sums[at, 0]
@@ -236,11 +250,10 @@ def _score(  # noqa: C901
             spread = max(zero, average * (one - average)) if bernoulli else one
             total += np.float32(alpha) * np.sqrt(spread * sums[at, 2])
         scores[at] = total
-        if has_untouched:
-            first[at] = sums[at, 3] > zero
+        first[at] = sums[at, 3] > zero
         sums[at, 0] = sums[at, 1] = sums[at, 2] = sums[at, 3] = zero
     sums[nowhere] = zero
-    return found[:count].copy(), scores, means, first
+    return count
 
 
 @njit(types.void(_LONGS, _INTS, _INTS, _INTS, types.int32[:, ::1]), cache=True, nogil=True)

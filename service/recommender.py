@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,7 +55,7 @@ class Recommender:
             for source, name in SOURCES.items()
         }
 
-    def numbers(self, item_ids: list[str]) -> NDArray[np.int32]:
+    def numbers(self, item_ids: Sequence[str]) -> NDArray[np.int32]:
         """Item numbers of the ids that this bundle has."""
         known = self.bundle.item_numbers
         return np.array([known[item_id] for item_id in item_ids if item_id in known], dtype=np.int32)
@@ -93,7 +94,7 @@ class Recommender:
         k = slate.logging_slice(policy.randomise_over, settings.logging_share, settings.logging_k, self._rng)
         drawn = slate.draw(candidates, limit, k, self._rng, bundle.item_order, excluded)
         slots = kernel.edges(bundle.graph, context, drawn.items)
-        for source, count in zip(Source, np.bincount(drawn.sources, minlength=len(Source)).tolist(), strict=True):
+        for source, count in zip(SOURCES, np.bincount(drawn.sources, minlength=len(SOURCES)).tolist(), strict=True):
             if count:
                 self._served[arm.name, source].inc(count)
         token = AttributionToken(

@@ -45,7 +45,7 @@ class RecommendationRequest(BaseModel):
     session_id: UserId | None = Field(None, description="stands for somebody without a user id")
     context: RequestContext | None = Field(None, description="overrides what is known of the user")
     limit: int = Field(10, ge=1, le=200)
-    exclude_item_ids: list[ItemId] = Field([], max_length=1000)
+    exclude_item_ids: tuple[ItemId, ...] = Field((), max_length=1000)
     exclude_seen: bool = Field(False, description="leave out what this user was shown")
     arm: str | None = Field(None, description="an arm of the experiment table; unset: the user's own")
     explain: bool = Field(False, description="say how each score came about")
