@@ -10,9 +10,8 @@ from typing import NamedTuple
 from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import KafkaAdminClient
 
+from service.feedback_log import open_log
 from service.feedback_log.base import FeedbackLog
-from service.feedback_log.kafka import KafkaLog
-from service.feedback_log.sqlite import SqliteLog
 from service.settings import Settings
 
 PARTITIONS = 3
@@ -33,12 +32,15 @@ class Kept(NamedTuple):
 class Logs(ABC):
     """One log that can be opened several times."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Callable[..., Settings], **where: str | Path) -> None:
+        """`where` are the settings that say where the log lies."""
+        self._settings = settings
+        self._where = where
         self._open: list[FeedbackLog] = []
 
     def open(self, partitions: int = PARTITIONS) -> FeedbackLog:
         """The log, opened once more."""
-        log = self._opened(partitions)
+        log = open_log(self._settings(partitions=partitions, log_retention_s=RETENTION_S, **self._where))
         self._open.append(log)
         return log
 
@@ -47,9 +49,6 @@ class Logs(ABC):
         for log in self._open:
             log.close()
         self._open.clear()
-
-    @abstractmethod
-    def _opened(self, partitions: int) -> FeedbackLog: ...
 
     @abstractmethod
     def remove(self) -> None:
@@ -67,12 +66,9 @@ class Logs(ABC):
 class SqliteLogs(Logs):
     """In a file."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__()
+    def __init__(self, settings: Callable[..., Settings], folder: Path) -> None:
+        super().__init__(settings, state_folder=folder)
         self._folder = folder
-
-    def _opened(self, partitions: int) -> FeedbackLog:
-        return SqliteLog(self._folder / "feedback.sqlite", partitions, RETENTION_S)
 
     def remove(self) -> None:
         for path in self._folder.glob("feedback.sqlite*"):
@@ -97,23 +93,17 @@ class KafkaLogs(Logs):
 
     _numbers = count()
 
-    def __init__(self, bootstrap: str, settings: Callable[..., Settings]) -> None:
-        super().__init__()
-        self._bootstrap = bootstrap
-        self._settings = settings
-        self._name = f"contract-{next(self._numbers)}"
-
-    def _opened(self, partitions: int) -> FeedbackLog:
-        return KafkaLog(
-            self._settings(
-                kafka_bootstrap_servers=self._bootstrap,
-                kafka_topic=self._name,
-                kafka_dead_letter_topic=f"{self._name}.dead-letter",
-                kafka_group=self._name,
-                partitions=partitions,
-                log_retention_s=RETENTION_S,
-            )
+    def __init__(self, settings: Callable[..., Settings], bootstrap: str) -> None:
+        name = f"contract-{next(self._numbers)}"
+        super().__init__(
+            settings,
+            kafka_bootstrap_servers=bootstrap,
+            kafka_topic=name,
+            kafka_dead_letter_topic=f"{name}.dead-letter",
+            kafka_group=name,
         )
+        self._bootstrap = bootstrap
+        self._name = name
 
     def remove(self) -> None:
         with KafkaAdminClient(bootstrap_servers=self._bootstrap) as admin:

@@ -43,8 +43,8 @@ LEAVES_SOCKETS = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWar
 @pytest.fixture(params=["sqlite", pytest.param("kafka", marks=[pytest.mark.kafka, LEAVES_SOCKETS])])
 def logs(request: pytest.FixtureRequest, tmp_path: Path, settings: Callable[..., Settings]) -> Iterator[Logs]:
     makes: dict[str, Callable[[], Logs]] = {
-        "sqlite": lambda: SqliteLogs(tmp_path),
-        "kafka": lambda: KafkaLogs(request.getfixturevalue("kafka"), settings),
+        "sqlite": lambda: SqliteLogs(settings, tmp_path),
+        "kafka": lambda: KafkaLogs(settings, request.getfixturevalue("kafka")),
     }
     logs = makes[request.param]()
     yield logs

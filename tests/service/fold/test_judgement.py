@@ -134,6 +134,17 @@ def test_what_cannot_be_folded_is_kept_with_its_reason(events: object, reason: R
     assert credited(judgement) == [(8, 0b111, None)]
 
 
+def test_a_refused_impression_stands_for_the_items_that_can_be_told() -> None:
+    elsewhere = a_token(epoch=b"e" * 16)
+    said = [
+        impression(elsewhere),
+        impression(elsewhere, items=[ITEMS[0], ITEMS[1], ITEMS[0]]),
+        impression(attribution_token="forged", items=list(ITEMS)),
+        impression(attribution_token="forged"),
+    ]
+    assert [tally.dead_lettered for tally in judge(log(*said)).tallies] == [3, 2, 3, 1]
+
+
 def test_a_record_in_another_partition_than_its_keys_is_misplaced() -> None:
     for at in range(PARTITIONS):
         reasons = [letter.reason for letter in judge(log(impression()), at=at).dead_letters]
