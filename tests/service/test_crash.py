@@ -131,7 +131,7 @@ def test_whoever_is_killed_it_goes_on_and_adds_up(service: LocalService, tmp_pat
         store.close()
 
 
-def wait_for_progress(traffic: Traffic, accepted: int = 60) -> None:
+def wait_for_progress(traffic: Traffic, accepted: int = 300) -> None:
     goal = traffic.accepted + accepted
     until(lambda: traffic.accepted >= goal)
 

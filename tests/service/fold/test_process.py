@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread, Timer
@@ -17,7 +17,7 @@ from prometheus_client import REGISTRY
 
 from bandit import bundle
 from service.feedback_log.base import DeadLetter, LogUnavailable, Record
-from service.feedback_log.sqlite import SqliteLog
+from service.feedback_log.sqlite import SqliteLog, SqliteSubscription
 from service.fold import process as module
 from service.fold.process import FoldProcess
 from service.settings import Settings
@@ -33,6 +33,15 @@ from tests.service.single_pass import Rules, single_pass, statistics_in, whole_l
 from tests.service.tokens import KEYS, PSEUDONYM_KEY, VERSION
 
 WINDOW = 50
+
+
+class Robbed(SqliteSubscription):
+    """Left without partitions when `gone`, as a member of a consumer group is once the topic is deleted."""
+
+    gone = False
+
+    def poll(self, timeout_s: float, limit: int) -> Mapping[int, Sequence[Record]]:
+        return {} if self.gone else super().poll(timeout_s, limit)
 
 
 class Moody(SqliteLog):
@@ -58,6 +67,12 @@ class Moody(SqliteLog):
             raise LogUnavailable("on purpose")
         self.letters += letters
         super().dead_letter(letters)
+
+    def subscribe(
+        self, assigned: Callable[[Collection[int]], Mapping[int, int]], revoked: Callable[[Collection[int]], None]
+    ) -> Robbed:
+        self.subscription = Robbed(self, assigned, revoked)
+        return self.subscription
 
     def epoch(self) -> bytes:
         return b"made anew".ljust(16) if self.made_anew else super().epoch()
@@ -332,7 +347,9 @@ def test_a_log_made_anew_is_noticed_when_partitions_are_assigned(store: Store, l
 def test_a_log_made_anew_is_told_even_when_its_partitions_are_gone(store: Store, log: Moody, ours: Settings) -> None:
     process = FoldProcess(ours, log, store)
     process.step()
-    process.close()  # as a consumer group takes them, once the topic is deleted
+    log.subscription.close()
+    log.subscription.gone = True
+    process.step()
     assert metric("om_fold_stopped", partition="0") == 0
     log.made_anew = True
     process.step()
