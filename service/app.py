@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import metrics
 from service.api import events, health, items, problems, recommendations
+from service.api.direct import DirectPath
 from service.serving import Serving
 from service.settings import Settings
 
@@ -31,11 +32,9 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
 
     app = FastAPI(title="Online Matching", version="0.1.0", description=DESCRIPTION, lifespan=lifespan)
     problems.install(app)
-    for hot in (recommendations, events):
-        # Including a router nests it, and every route before it costs a match: these come first, as they are.
-        app.router.routes[:0] = hot.router.routes
-    for resource in (items, health):
+    for resource in (recommendations, events, items, health):
         app.include_router(resource.router)
+    app.add_middleware(DirectPath, routes=[*recommendations.router.routes, *events.router.routes])
     app.add_middleware(Timing)
     return app
 

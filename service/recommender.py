@@ -107,10 +107,10 @@ class Recommender:
             arm=arm.name,
             namespace=arm.namespace,
             version=bundle.manifest.version,
-            clusters=context.clusters.astype(np.uint32),
-            weights=context.weights.astype(np.int64),
+            clusters=context.clusters,
+            weights=context.weights,
             items=self._pseudonyms[drawn.items],
-            flags=np.where(np.isnan(drawn.propensities), 0, HAS_PROPENSITY).astype(np.uint8),
+            flags=(~np.isnan(drawn.propensities)).view(np.uint8) * HAS_PROPENSITY,
             slots=slots,
         )
         text = tokens.encode(token, settings.token_key, self._key)

@@ -31,7 +31,8 @@ HAS_PROPENSITY = 1
 # Reserved: the item is younger than the bundle, its edges are named by its number in the log of items.
 FRESH = 2
 NO_EDGE = -1
-SLOT_TYPES: dict[int, np.dtype[np.unsignedinteger]] = {1: np.dtype("u1"), 2: np.dtype("<u2"), 4: np.dtype("<u4")}
+U1, U2, U4 = np.dtype("u1"), np.dtype("<u2"), np.dtype("<u4")
+SLOT_TYPES: dict[int, np.dtype[np.unsignedinteger]] = {1: U1, 2: U2, 4: U4}
 
 
 class TokenError(ValueError):
@@ -49,8 +50,8 @@ class AttributionToken(NamedTuple):
         life_s: for how long feedback on it counts.
         randomised_over: k when the slate was drawn from the k best, 0 when it was not random.
         arm, namespace, version: who chose, whose statistics learn, on which bundle.
-        clusters: uint32[K], the context's clusters.
-        weights: int64[K], its weights in units of 2⁻¹⁵.
+        clusters: uint32[K], the context's clusters; int32 will do to encode.
+        weights: int64[K], its weights in units of 2⁻¹⁵; int32 will do to encode.
         items: uint32[n], item pseudonyms in slate order.
         flags: uint8[n], HAS_PROPENSITY.
         slots: int32[n, K], each item's edge to each context cluster, NO_EDGE where there is none.
@@ -65,8 +66,8 @@ class AttributionToken(NamedTuple):
     arm: str
     namespace: str
     version: str
-    clusters: NDArray[np.uint32]
-    weights: NDArray[np.int64]
+    clusters: NDArray[np.integer]
+    weights: NDArray[np.integer]
     items: NDArray[np.uint32]
     flags: NDArray[np.uint8]
     slots: NDArray[np.int32]
@@ -92,7 +93,7 @@ def encode(token: AttributionToken, key_id: int, key: bytes) -> str:
     arm, namespace, version = token.arm.encode(), token.namespace.encode(), token.version.encode()
     present = token.slots >= 0
     slots = token.slots[present]
-    highest = int(slots.max(initial=0))
+    highest = int(slots.max()) if len(slots) else 0
     width = 1 if highest < 1 << 8 else 2 if highest < 1 << 16 else 4
     head = HEAD.pack(
         LAYOUT,
@@ -116,10 +117,10 @@ def encode(token: AttributionToken, key_id: int, key: bytes) -> str:
             arm,
             namespace,
             version,
-            token.clusters.astype("<u4").tobytes(),
-            token.weights.astype("<u2").tobytes(),
-            token.items.astype("<u4").tobytes(),
-            token.flags.astype("u1").tobytes(),
+            token.clusters.astype(U4, copy=False).tobytes(),
+            token.weights.astype(U2, copy=False).tobytes(),
+            token.items.astype(U4, copy=False).tobytes(),
+            token.flags.tobytes(),
             np.packbits(present, axis=1, bitorder="little").tobytes(),
             slots.astype(SLOT_TYPES[width]).tobytes(),
         )
@@ -161,14 +162,14 @@ def _read(body: bytes) -> AttributionToken:
     for length in (arm_length, namespace_length, version_length):
         names.append(body[at : at + length].decode())
         at += length
-    clusters = np.frombuffer(body, "<u4", k, at)
-    weights = np.frombuffer(body, "<u2", k, at + 4 * k)
+    clusters = np.frombuffer(body, U4, k, at)
+    weights = np.frombuffer(body, U2, k, at + 4 * k)
     at += 6 * k
-    items = np.frombuffer(body, "<u4", n, at)
-    flags = np.frombuffer(body, "u1", n, at + 4 * n)
+    items = np.frombuffer(body, U4, n, at)
+    flags = np.frombuffer(body, U1, n, at + 4 * n)
     at += 5 * n
     mask_bytes = (k + 7) // 8
-    masks = np.frombuffer(body, "u1", n * mask_bytes, at).reshape(n, mask_bytes)
+    masks = np.frombuffer(body, U1, n * mask_bytes, at).reshape(n, mask_bytes)
     present = np.unpackbits(masks, axis=1, count=k, bitorder="little").view(np.bool_)
     slots = np.full((n, k), NO_EDGE, dtype=np.int32)
     slots[present] = np.frombuffer(body, SLOT_TYPES[width], -1, at + n * mask_bytes)

@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from service import metrics
 from service import token as tokens
-from service.api.direct import DirectRoute, json_body
+from service.api.direct import json_body
 from service.api.problems import Problem
 from service.attribution import Reason, Refused, attribute, check_time
 from service.events import EVENT, EVENTS, Event, Impression, Reward
@@ -22,7 +22,7 @@ from service.feedback_log.base import FeedbackLog, LogUnavailable
 from service.serving import Serving
 from service.token import AttributionToken, TokenError
 
-router = APIRouter(tags=["events"], route_class=DirectRoute)
+router = APIRouter(tags=["events"])
 MOST_EVENTS = 500
 PATIENCE_S = 5.0
 RETRY_AFTER_S = 1

@@ -33,6 +33,9 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's own word
         return Response(orjson.dumps(body), self.status, {**(headers or {}), **retry}, MEDIA_TYPE)
 
 
+EXPECTED = (Problem, ValidationError, HTTPException)
+
+
 def invalid(errors: Sequence[Mapping[str, Any]]) -> Problem:
     """A request that does not fit its model, from pydantic's list of errors: each fault by its place."""
     faults = [{"at": ".".join(map(str, error["loc"])), "fault": error["msg"]} for error in errors]
@@ -40,26 +43,25 @@ def invalid(errors: Sequence[Mapping[str, Any]]) -> Problem:
     return Problem(422, "The request does not fit", first, faults=faults)
 
 
+def of(error: Exception) -> Response:
+    """The answer to an error that a request may meet."""
+    if isinstance(error, Problem):
+        return error.response()
+    if isinstance(error, ValidationError):
+        return invalid(error.errors(include_url=False, include_input=False)).response()
+    if isinstance(error, RequestValidationError):
+        return invalid(error.errors()).response()
+    if isinstance(error, HTTPException):
+        title = HTTPStatus(error.status_code).phrase
+        return Problem(error.status_code, title, str(error.detail)).response(error.headers)
+    return Problem(500, "Internal Server Error", "unexpected; the server's log says more").response()
+
+
 def install(app: FastAPI) -> None:
     """Answer every error of this app as problem details."""
 
-    @app.exception_handler(Problem)
-    async def _problem(_request: Request, error: Problem) -> Response:
-        return error.response()
+    async def answer(_request: Request, error: Exception) -> Response:
+        return of(error)
 
-    @app.exception_handler(HTTPException)
-    async def _http(_request: Request, error: HTTPException) -> Response:
-        title = HTTPStatus(error.status_code).phrase
-        return Problem(error.status_code, title, str(error.detail)).response(error.headers)
-
-    @app.exception_handler(ValidationError)
-    async def _validation(_request: Request, error: ValidationError) -> Response:
-        return invalid(error.errors(include_url=False, include_input=False)).response()
-
-    @app.exception_handler(RequestValidationError)
-    async def _request_validation(_request: Request, error: RequestValidationError) -> Response:
-        return invalid(error.errors()).response()
-
-    @app.exception_handler(Exception)
-    async def _unexpected(_request: Request, _error: Exception) -> Response:
-        return Problem(500, "Internal Server Error", "unexpected; the server's log says more").response()
+    for kind in (*EXPECTED, RequestValidationError, Exception):
+        app.add_exception_handler(kind, answer)

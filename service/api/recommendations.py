@@ -13,7 +13,7 @@ from starlette.responses import Response
 from bandit import context as contexts
 from bandit.context import Context
 from service import pseudonym
-from service.api.direct import DirectRoute, json_body
+from service.api.direct import json_body
 from service.api.problems import Problem
 from service.events import ItemId
 from service.experiment import UnknownArm
@@ -22,7 +22,7 @@ from service.serving import Serving
 from service.settings import Arm
 from service.store.users import UsersUnavailable
 
-router = APIRouter(tags=["recommendations"], route_class=DirectRoute)
+router = APIRouter(tags=["recommendations"])
 UserId = Annotated[str, Field(min_length=1, max_length=1024)]
 
 

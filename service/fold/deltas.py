@@ -87,7 +87,7 @@ def _spread_alike(
     slots = np.concatenate([credit.token.slots[at] for credit, at in zip(credited, shown, strict=True)])
     item, k = np.nonzero(slots != NO_EDGE)
     credit = np.repeat(np.arange(len(credited)), items)[item]
-    weights = np.stack([credit.token.weights for credit in credited])[credit, k]
+    weights = np.stack([credit.token.weights for credit in credited]).astype(np.int64)[credit, k]
     clusters = np.stack([credit.token.clusters for credit in credited]).astype(np.int64)[credit, k]
     if credited[0].reward is None:
         examined = [_examination(manifest(c.token.version), at) for c, at in zip(credited, shown, strict=True)]
