@@ -38,13 +38,18 @@ class Candidates(NamedTuple):
         items: int32[n], item numbers, unique.
         scores: float32[n].
         means: float32[n], the expected reward without bonus; score − mean is the bonus.
-        untouched: bool[n], whether an edge among them has never been seen, which gives an infinite bonus.
+        untouched: bool[n], whether an edge among them has never been seen, which gives an infinite bonus; bool[0]
+            where the policy gives none.
+        leaders: int64[m], the best by score, best first; int64[0] where the kernel was not asked to keep them.
+        leading_means: float32[m], the largest means, largest first.
     """
 
     items: NDArray[np.int32]
     scores: NDArray[np.float32]
     means: NDArray[np.float32]
     untouched: NDArray[np.bool_]
+    leaders: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
+    leading_means: NDArray[np.float32] = np.zeros(0, dtype=np.float32)
 
 
 class Workspace:
@@ -70,7 +75,12 @@ class Workspace:
 
 
 def score(
-    graph: Graph, context: Context, derived: Derived, excluded: NDArray[np.int32], workspace: Workspace
+    graph: Graph,
+    context: Context,
+    derived: Derived,
+    excluded: NDArray[np.int32],
+    workspace: Workspace,
+    keep: int = 0,
 ) -> Candidates:
     """Score every candidate of a context by the formula of `Derived`.
 
@@ -80,9 +90,10 @@ def score(
         derived: what the policy derived for this graph.
         excluded: int32[m], item numbers that must not appear, in any order; unknown ones are ignored.
         workspace: the calling thread's own.
+        keep: how many leaders to find on the way, where they will be wanted in order.
 
     Returns:
-        Fresh arrays: they stay valid when the workspace is used again.
+        Views of the workspace: they hold until it is used again.
 
     Raises:
         IndexError: a cluster that the graph does not have.
@@ -90,6 +101,7 @@ def score(
     if workspace.num_items < graph.num_items:
         workspace.grow(graph.num_items)
     workspace.base += workspace.num_items + 1
+    leaders, leading_means = np.empty(keep, dtype=np.int64), np.empty(keep, dtype=np.float32)
     count = _score(
         graph.indptr,
         graph.items,
@@ -111,13 +123,16 @@ def score(
         workspace.scores,
         workspace.means,
         workspace.untouched,
+        leaders,
+        leading_means,
     )
-    # Numba takes longer to hand out an array than numpy to copy it.
     return Candidates(
-        workspace.items[:count].copy(),
-        workspace.scores[:count].copy(),
-        workspace.means[:count].copy(),
-        workspace.untouched[:count].copy(),
+        workspace.items[:count],
+        workspace.scores[:count],
+        workspace.means[:count],
+        workspace.untouched[: count if len(derived.untouched) else 0],
+        leaders[:count],
+        leading_means[:count],
     )
 
 
@@ -161,22 +176,24 @@ def best(values: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     return kept[np.argsort(-values[kept], kind="stable")[:k]]
 
 
+@njit(types.void(_FLOATS, types.int64[::1], types.int64, types.int64), cache=True, nogil=True)
+def _enter(values: Floats, leading: Longs, count: int, index: int) -> None:
+    """Enter an index into a list of at most len(leading), `count` so far, that is ordered by falling values."""
+    place = min(count, len(leading) - 1)
+    while place > 0 and values[leading[place - 1]] < values[index]:
+        leading[place] = leading[place - 1]
+        place -= 1
+    leading[place] = index
+
+
 @njit(types.void(_FLOATS, types.int64[::1]), cache=True, nogil=True)
 def _best_few(values: Floats, leading: Longs) -> None:
     # Of n values in no order about k·ln(n/k) enter the list, so the comparison is nearly always foreseen; partitioning
     # would guess at every other value.
     k = len(leading)
-    count = 0
     for index in range(len(values)):
-        value = values[index]
-        if count == k and value <= values[leading[k - 1]]:
-            continue
-        place = count if count < k else k - 1
-        while place > 0 and values[leading[place - 1]] < value:
-            leading[place] = leading[place - 1]
-            place -= 1
-        leading[place] = index
-        count = min(count + 1, k)
+        if index < k or values[index] > values[leading[k - 1]]:
+            _enter(values, leading, min(index, k), index)
 
 
 @njit(
@@ -184,12 +201,12 @@ def _best_few(values: Floats, leading: Longs) -> None:
         *(_LONGS, _INTS, _INTS, _INTS),
         *(_FLOATS, _FLOATS, _FLOATS, _FLOATS, _FLAGS, types.float64, types.boolean, types.boolean),
         *(_INTS, types.int64, types.int64[::1], types.int32[::1], types.float32[:, ::1]),
-        *(types.float32[::1], types.float32[::1], types.boolean[::1]),
+        *(types.float32[::1], types.float32[::1], types.boolean[::1], types.int64[::1], types.float32[::1]),
     ),
     cache=True,
     nogil=True,
 )
-def _score(  # noqa: C901
+def _score(  # noqa: C901, PLR0912 - one pass, with what each policy needs of it
     indptr: Longs,
     edge_items: Ints,
     clusters: Ints,
@@ -210,6 +227,8 @@ def _score(  # noqa: C901
     scores: Floats,
     means: Floats,
     first: Flags,
+    leaders: Longs,
+    leading_means: Floats,
 ) -> int:
     for cluster in clusters:
         if not 0 <= cluster < len(indptr) - 1:
@@ -221,6 +240,7 @@ def _score(  # noqa: C901
 
     has_variance, has_untouched = len(variance) > 0, len(untouched) > 0
     zero, one = np.float32(0.0), np.float32(1.0)
+    keep = len(leaders)
     count = 0
     for k in range(len(clusters)):
         weight = np.float32(weights[k] * _STEP)
@@ -251,6 +271,15 @@ def _score(  # noqa: C901
             total += np.float32(alpha) * np.sqrt(spread * sums[at, 2])
         scores[at] = total
         first[at] = sums[at, 3] > zero
+        if keep > 0:
+            if at < keep or total > scores[leaders[keep - 1]]:
+                _enter(scores, leaders, min(at, keep), at)
+            if at < keep or average > leading_means[keep - 1]:
+                place_of_mean = min(at, keep - 1)
+                while place_of_mean > 0 and leading_means[place_of_mean - 1] < average:
+                    leading_means[place_of_mean] = leading_means[place_of_mean - 1]
+                    place_of_mean -= 1
+                leading_means[place_of_mean] = average
         sums[at, 0] = sums[at, 1] = sums[at, 2] = sums[at, 3] = zero
     sums[nowhere] = zero
     return count

@@ -70,7 +70,7 @@ def draw(
     n = len(candidates.items)
     places = min(limit, n)
     k = _pool_size(candidates, limit, randomise_over)
-    chosen = _first(candidates, k or places, rng)
+    chosen = candidates.leaders if not k and len(candidates.leaders) == places else _first(candidates, k or places, rng)
     if k:
         chosen = chosen[rng.choice(k, places, replace=False)]
 
@@ -79,7 +79,8 @@ def draw(
     if k > places:
         sources = np.full(places, Source.EXPLORE, dtype=np.uint8)
     else:
-        lowest = candidates.means[best(candidates.means, places)[-1:]]
+        leading = candidates.leading_means
+        lowest = leading[-1:] if len(leading) == places else candidates.means[best(candidates.means, places)[-1:]]
         sources = (means >= lowest).astype(np.uint8)  # EXPLOIT where true, EXPLORE where not
     if places < limit:
         filled = _back_fill(limit - places, items, fallback, excluded)
@@ -109,7 +110,7 @@ def _pool_size(candidates: Candidates, limit: int, randomise_over: int) -> int:
 
 def _first(candidates: Candidates, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """int64[count], the candidates that rank first, in order."""
-    if not candidates.untouched.any():
+    if len(candidates.untouched) == 0 or not candidates.untouched.any():
         return best(candidates.scores, count)
     untouched = np.flatnonzero(candidates.untouched)
     leading = untouched[rng.choice(len(untouched), min(count, len(untouched)), replace=False)]

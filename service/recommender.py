@@ -90,8 +90,11 @@ class Recommender:
         """
         bundle, settings = self.bundle, self._settings
         policy = policy_of(arm)
-        candidates = kernel.score(bundle.graph, context, self.replica.derived[arm.name], excluded, self._workspace)
+        derived = self.replica.derived[arm.name]
         k = slate.logging_slice(policy.randomise_over, settings.logging_share, settings.logging_k, self._rng)
+        # Where the slate is simply the best in order, the kernel finds them while it scores.
+        keep = 0 if k or len(derived.untouched) else limit
+        candidates = kernel.score(bundle.graph, context, derived, excluded, self._workspace, keep)
         drawn = slate.draw(candidates, limit, k, self._rng, bundle.item_order, excluded)
         slots = kernel.edges(bundle.graph, context, drawn.items)
         for source, count in zip(SOURCES, np.bincount(drawn.sources, minlength=len(SOURCES)).tolist(), strict=True):

@@ -17,12 +17,15 @@ from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from typing import Any, NamedTuple
 
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
+
 from service.feedback_log.base import DeadLetter, LogReset, LogUnavailable, Position, Record, partition_of
 
 GROUP_RECORDS = 1000
 READ_RECORDS = 5000
 RETENTION_EVERY_S = 60
 POLL_S = 0.002
+BUSY_S = 10.0
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS log (epoch BLOB NOT NULL, partitions INTEGER NOT NULL);
@@ -144,8 +147,12 @@ class SqliteLog:
         self._reader.close()
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, timeout=10, isolation_level=None, check_same_thread=False)
-        connection.execute("PRAGMA journal_mode = WAL")
+        connection = sqlite3.connect(self._path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+        # SQLite does not wait its turn where several make a new file a write-ahead one at once.
+        waiting = Retrying(
+            retry=retry_if_exception(_is_busy), stop=stop_after_delay(BUSY_S), wait=wait_random(0, 0.05), reraise=True
+        )
+        waiting(connection.execute, "PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         return connection
 
@@ -232,6 +239,10 @@ class SqliteLog:
                 " partition = ?1 AND append_ms >= ?2 ORDER BY offset LIMIT 1), 9223372036854775807)",
                 (partition, before_ms),
             )
+
+
+def _is_busy(error: BaseException) -> bool:
+    return isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode == sqlite3.SQLITE_BUSY
 
 
 @contextmanager

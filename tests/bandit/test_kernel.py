@@ -64,9 +64,11 @@ def reference(
 
 
 def check(found: Candidates, expected: dict[int, tuple[float, float, bool]]) -> None:
-    assert [array.dtype for array in found] == [np.int32, np.float32, np.float32, np.bool_]
+    columns = (found.items, found.scores, found.means, found.untouched)
+    assert [array.dtype for array in columns] == [np.int32, np.float32, np.float32, np.bool_]
     assert sorted(found.items.tolist()) == sorted(expected)
-    for item, *values in zip(*(array.tolist() for array in found), strict=True):
+    untouched = found.untouched.tolist() or [False] * len(found.items)
+    for item, *values in zip(*(array.tolist() for array in columns[:3]), untouched, strict=True):
         # Absolute: M (1 − M) cancels where M nears 1, and its root magnifies that.
         assert values[:2] == pytest.approx(expected[item][:2], rel=1e-5, abs=1e-3)
         assert values[2] == expected[item][2]
@@ -103,15 +105,24 @@ def test_a_score_by_hand() -> None:
     assert not found.untouched.any()
 
 
-def test_answers_outlive_the_workspace_and_inputs_stay_as_they_are() -> None:
+def test_inputs_stay_as_they_are() -> None:
     graph, context, derived = small()
-    workspace, none = Workspace(3), np.zeros(0, dtype=np.int32)
     before = [array.copy() for array in (*context, derived.mean, graph.items)]
-    first = score(graph, context, derived, none, workspace)
-    kept = [array.copy() for array in first]
-    score(graph, context, derived._replace(mean=derived.mean * 2), none, workspace)
-    for array, copy in zip((*first, *context, derived.mean, graph.items), (*kept, *before), strict=True):
+    score(graph, context, derived, np.zeros(0, dtype=np.int32), Workspace(3), keep=2)
+    for array, copy in zip((*context, derived.mean, graph.items), before, strict=True):
         np.testing.assert_array_equal(array, copy)
+
+
+@given(st.integers(0, 2**32), st.integers(1, 6), st.integers(1, 40), st.integers(0, 200), st.integers(0, 45))
+def test_leaders_are_the_best_in_order(seed: int, clusters: int, items: int, num_edges: int, keep: int) -> None:
+    rng = np.random.default_rng(seed)
+    graph = some_graph(rng, clusters, items, num_edges)
+    # Few different values, so that there are ties.
+    mean, optimistic = (rng.integers(4, size=(2, graph.num_edges)) / 4).astype(np.float32)
+    excluded = rng.integers(items, size=3).astype(np.int32)
+    found = score(graph, some_context(rng, clusters), Derived(mean, optimistic), excluded, Workspace(items), keep)
+    assert found.leaders.tolist() == best(found.scores, keep).tolist()
+    assert found.leading_means.tolist() == sorted(found.means.tolist(), reverse=True)[:keep]
 
 
 def test_infinite_scores_do_not_leak_into_later_requests() -> None:
