@@ -1,5 +1,6 @@
 """Both feedback logs, as the contract test needs them: opened, opened again, made anew, and cut off at their start."""
 
+import gc
 import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -104,6 +105,10 @@ class KafkaLogs(Logs):
         )
         self._bootstrap = bootstrap
         self._name = name
+
+    def close(self) -> None:
+        super().close()
+        gc.collect()  # here, where they are expected, the sockets that kafka-python leaves behind do no harm
 
     def remove(self) -> None:
         with KafkaAdminClient(bootstrap_servers=self._bootstrap) as admin:
