@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from service import logs, settings_table
-from service.app import create_app
+from service.app import create_app, direct
 from service.embedded import service as embedded
 from service.embedded.service import AlreadyRunning
 from service.embedded.supervisor import end_with_supervisor
@@ -41,9 +41,9 @@ def everything(context: typer.Context) -> None:
 def api() -> None:
     """Run the HTTP API alone."""
     settings = _settings("api")
-    app = create_app(settings, embedded.redis_url(settings))
+    app = direct(create_app(settings, embedded.redis_url(settings)))
     end_with_supervisor()
-    uvicorn.run(app, host=settings.host, port=settings.port, access_log=False, log_config=None)
+    uvicorn.run(app, host=settings.host, port=settings.port, access_log=False, log_config=None, proxy_headers=False)
 
 
 @cli.command()

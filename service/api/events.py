@@ -61,8 +61,12 @@ class _Judged(NamedTuple):
 )
 async def take(request: Request) -> Response:
     """Take one event or a list; 202 only after the log has acknowledged what was accepted."""
-    serving: Serving = request.app.state.serving
-    events = _parse(await request.body())
+    return await answer(request.app.state.serving, await request.body())
+
+
+async def answer(serving: Serving, body: bytes) -> Response:
+    """Answer a request's body."""
+    events = _parse(body)
     log = serving.log
     if log is None or serving.epoch is None:
         raise Problem(

@@ -89,9 +89,13 @@ class Recommendation(BaseModel):
     openapi_extra=json_body(RecommendationRequest.model_json_schema()),
 )
 async def recommend(request: Request) -> Response:
-    """Recommend items. The body is read and the answer written by hand: this is the hot path."""
-    serving: Serving = request.app.state.serving
-    asked = RecommendationRequest.model_validate_json(await request.body())
+    """Recommend items."""
+    return await answer(request.app.state.serving, await request.body())
+
+
+async def answer(serving: Serving, body: bytes) -> Response:
+    """Answer a request's body. It is read and written by hand: this is the hot path."""
+    asked = RecommendationRequest.model_validate_json(body)
     recommender = serving.recommender
     if recommender is None:
         raise Problem(503, "No bundle yet", serving.bundle_error or "a bundle is being loaded", retry_after_s=1)
@@ -125,7 +129,7 @@ async def recommend(request: Request) -> Response:
     if serving.settings.served_is_shown and serving.log is not None:
         shown = {"type": "impression", "attribution_token": served.attribution_token}
         serving.log.append(served.recommendation_id.encode(), orjson.dumps(shown))
-    body = {
+    told = {
         "recommendation_id": served.recommendation_id,
         "attribution_token": served.attribution_token,
         "version": recommender.bundle.manifest.version,
@@ -136,7 +140,7 @@ async def recommend(request: Request) -> Response:
         "items": items,
     }
     # orjson writes NaN, which stands for "none" in the arrays, as null.
-    return Response(orjson.dumps(body), media_type="application/json")
+    return Response(orjson.dumps(told), media_type="application/json")
 
 
 def _pseudonym(asked: RecommendationRequest, key: bytes) -> bytes:
