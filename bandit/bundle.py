@@ -47,7 +47,7 @@ class Bundle:
         graph: C clusters, J items, E edges.
         prior: beliefs per edge and item.
         centroids: float32[C, D].
-        user_clusters, user_weights: int32[U, K], known users' contexts; a weight of 0 pads.
+        user_clusters, user_weights: int32[U, K], known users' contexts, heaviest first; a weight of 0 pads.
         population: the context of unknown users.
         item_order: int32[J], item numbers, what the population wants most first: the order of back-fill.
         items: J rows with `item_id` (string, unique).
@@ -87,8 +87,12 @@ class Bundle:
         row = self.user_rows.get(user_id) if user_id is not None else None
         if row is None:
             return None
-        kept = self.user_weights[row] > 0
-        return Context(self.user_clusters[row][kept], self.user_weights[row][kept])
+        size = self._context_sizes[row]
+        return Context(self.user_clusters[row, :size], self.user_weights[row, :size])
+
+    @cached_property
+    def _context_sizes(self) -> list[int]:
+        return np.count_nonzero(self.user_weights, axis=1).tolist()  # type: ignore[no-any-return]
 
 
 def write(bundle: Bundle, root: str) -> str:
@@ -234,6 +238,7 @@ def _check(bundle: Bundle) -> None:
         "user ids": len(bundle.user_rows) == counts.users,
         "item order": np.array_equal(np.sort(bundle.item_order), np.arange(counts.items)),
         "user weights": bool((bundle.user_weights.sum(axis=1) == UNIT).all()),
+        "user weights' order": bool((np.diff(bundle.user_weights, axis=1) <= 0).all()),
         "user clusters": _within(bundle.user_clusters, counts.clusters),
         "population": int(bundle.population.weights.sum()) == UNIT
         and _within(bundle.population.clusters, counts.clusters),

@@ -39,6 +39,7 @@ class Serving:
         self.settings = settings
         self.experiment = Experiment(settings.arms)
         self.verifying_keys = settings.verifying_keys
+        self.pseudonym_key = settings.pseudonym_bytes
         self.keys = Keys(settings.key_prefix, settings.shards)
         self.bundles = Bundles(settings.bundles, settings.bundle_wait_s)
         self.users = Users(redis.asyncio.Redis.from_url(redis_url), self.keys)

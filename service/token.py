@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+from numba import njit, types
 from numpy.typing import NDArray
 
 LAYOUT = 1
@@ -91,10 +92,9 @@ def to_text(data: bytes) -> str:
 def encode(token: AttributionToken, key_id: int, key: bytes) -> str:
     """Sign a token. Slots must lie below 2³², weights in [1, 32768], names be at most 255 bytes."""
     arm, namespace, version = token.arm.encode(), token.namespace.encode(), token.version.encode()
-    present = token.slots >= 0
-    slots = token.slots[present]
-    highest = int(slots.max()) if len(slots) else 0
-    width = 1 if highest < 1 << 8 else 2 if highest < 1 << 16 else 4
+    n, k = token.slots.shape
+    items = np.empty(n * (5 + (k + 7) // 8 + 4 * k), dtype=U1)
+    length, width = _pack_items(token.items, token.flags, token.slots, items)
     head = HEAD.pack(
         LAYOUT,
         key_id,
@@ -107,25 +107,49 @@ def encode(token: AttributionToken, key_id: int, key: bytes) -> str:
         len(arm),
         len(namespace),
         len(version),
-        len(token.clusters),
-        len(token.items),
+        k,
+        n,
         width,
     )
-    body = b"".join(
-        (
-            head,
-            arm,
-            namespace,
-            version,
-            token.clusters.astype(U4, copy=False).tobytes(),
-            token.weights.astype(U2, copy=False).tobytes(),
-            token.items.astype(U4, copy=False).tobytes(),
-            token.flags.tobytes(),
-            np.packbits(present, axis=1, bitorder="little").tobytes(),
-            slots.astype(SLOT_TYPES[width]).tobytes(),
-        )
-    )
+    clusters, weights = token.clusters.astype(U4, copy=False), token.weights.astype(U2, copy=False)
+    body = b"".join((head, arm, namespace, version, clusters.tobytes(), weights.tobytes(), items[:length].tobytes()))
     return to_text(body + hmac.digest(key, body, "sha256")[:SEAL_BYTES])
+
+
+@njit(
+    types.UniTuple(types.int64, 2)(  # type: ignore[no-untyped-call]
+        types.Array(types.uint32, 1, "C", readonly=True),
+        types.Array(types.uint8, 1, "C", readonly=True),
+        types.Array(types.int32, 2, "C", readonly=True),
+        types.uint8[::1],
+    ),
+    cache=True,
+)
+def _pack_items(
+    items: NDArray[np.uint32], flags: NDArray[np.uint8], slots: NDArray[np.int32], out: NDArray[np.uint8]
+) -> tuple[int, int]:
+    """Write the items' section into `out`, byte by byte; its length, and the width of a slot."""
+    n, k = slots.shape
+    highest = np.int32(0)
+    for slot in slots.flat:
+        highest = max(highest, slot)
+    width = 1 if highest < 1 << 8 else 2 if highest < 1 << 16 else 4
+    mask_bytes = (k + 7) // 8
+    masks = 5 * n
+    at = masks + n * mask_bytes
+    out[masks:at] = 0
+    for item in range(n):
+        for byte in range(4):
+            out[4 * item + byte] = items[item] >> (8 * byte) & 255
+        out[4 * n + item] = flags[item]
+        for cluster in range(k):
+            slot = slots[item, cluster]
+            if slot >= 0:
+                out[masks + item * mask_bytes + (cluster >> 3)] |= 1 << (cluster & 7)
+                for byte in range(width):
+                    out[at] = slot >> (8 * byte) & 255
+                    at += 1
+    return at, width
 
 
 def decode(text: str, keys: Mapping[int, bytes]) -> AttributionToken:

@@ -99,7 +99,7 @@ def _judge(event: Impression | Reward, serving: Serving, now_ms: int) -> _Judged
             named = event.items if isinstance(event, Impression) else [event.item_id]
             items = len(token.items if named is None else set(named))
             return _Judged(event, token.recommendation_id.encode(), items)
-        said = attribute(event, token, manifest, serving.settings.pseudonym_bytes)
+        said = attribute(event, token, manifest, serving.pseudonym_key)
         return _Judged(event, token.recommendation_id.encode(), said.positions.bit_count())
     except Refused as refused:
         return refused

@@ -102,7 +102,7 @@ async def answer(serving: Serving, body: bytes) -> Response:
     if serving.epoch is None:
         raise Problem(503, "No feedback log yet", serving.log_error or "it is being reached", retry_after_s=1)
 
-    user = _pseudonym(asked, serving.settings.pseudonym_bytes)
+    user = _pseudonym(asked, serving.pseudonym_key)
     arm = _arm(asked, serving, user)
     context, fallback = _context(asked, recommender)
     excluded, degraded = recommender.numbers(asked.exclude_item_ids) if asked.exclude_item_ids else NOTHING, []
