@@ -23,6 +23,7 @@ Flags = NDArray[np.bool_]
 
 _STEP = 1.0 / UNIT
 FEW = 64
+LAST_REQUEST = np.iinfo(np.int32).max
 
 # Read-only is the wider type: arrays that may be written are accepted as well.
 _INTS = types.Array(types.int32, 1, "C", readonly=True)
@@ -55,8 +56,8 @@ class Candidates(NamedTuple):
 class Workspace:
     """One thread's memory between requests, for catalogues of up to `num_items` items; it grows by itself.
 
-    `place` says where in `sums` an item's sums are, offset by a base that every request lifts past all earlier ones:
-    older entries read as absent, so nothing as large as the catalogue is ever cleared.
+    `stamps` says in which request an item was last met, and what a request adds to `sums` and `extras` it takes out
+    again: nothing as large as the catalogue is ever cleared.
     """
 
     def __init__(self, num_items: int) -> None:
@@ -65,13 +66,21 @@ class Workspace:
     def grow(self, num_items: int) -> None:
         """Make room for at least `num_items` items."""
         self.num_items = num_items
-        self.base = 0
-        self.place = np.full(num_items, -1, dtype=np.int64)
+        self.request = 0
+        self.stamps = np.zeros(num_items, dtype=np.int32)
+        self.sums = np.zeros((num_items, 2), dtype=np.float32)
+        self.extras = np.zeros((num_items, 2), dtype=np.float32)
         self.items = np.empty(num_items + 1, dtype=np.int32)
-        self.sums = np.zeros((num_items + 1, 4), dtype=np.float32)
         self.scores = np.empty(num_items, dtype=np.float32)
         self.means = np.empty(num_items, dtype=np.float32)
         self.untouched = np.empty(num_items, dtype=np.bool_)
+
+    def begin(self) -> int:
+        """The number of a new request."""
+        if self.request == LAST_REQUEST:
+            self.grow(self.num_items)
+        self.request += 1
+        return self.request
 
 
 def score(
@@ -100,7 +109,6 @@ def score(
     """
     if workspace.num_items < graph.num_items:
         workspace.grow(graph.num_items)
-    workspace.base += workspace.num_items + 1
     leaders, leading_means = np.empty(keep, dtype=np.int64), np.empty(keep, dtype=np.float32)
     count = _score(
         graph.indptr,
@@ -116,10 +124,11 @@ def score(
         derived.bernoulli,
         derived.optimistic is derived.mean,
         excluded,
-        workspace.base,
-        workspace.place,
-        workspace.items,
+        workspace.begin(),
+        workspace.stamps,
         workspace.sums,
+        workspace.extras,
+        workspace.items,
         workspace.scores,
         workspace.means,
         workspace.untouched,
@@ -200,7 +209,7 @@ def _best_few(values: Floats, leading: Longs) -> None:
     types.int64(
         *(_LONGS, _INTS, _INTS, _INTS),
         *(_FLOATS, _FLOATS, _FLOATS, _FLOATS, _FLAGS, types.float64, types.boolean, types.boolean),
-        *(_INTS, types.int64, types.int64[::1], types.int32[::1], types.float32[:, ::1]),
+        *(_INTS, types.int32, types.int32[::1], types.float32[:, ::1], types.float32[:, ::1], types.int32[::1]),
         *(types.float32[::1], types.float32[::1], types.boolean[::1], types.int64[::1], types.float32[::1]),
     ),
     cache=True,
@@ -220,10 +229,11 @@ def _score(  # noqa: C901, PLR0912 - one pass, with what each policy needs of it
     bernoulli: bool,
     optimistic_is_mean: bool,
     excluded: Ints,
-    base: int,
-    place: Longs,
-    found: Ints,
+    request: int,
+    stamps: Ints,
     sums: Floats,
+    extras: Floats,
+    found: Ints,
     scores: Floats,
     means: Floats,
     first: Flags,
@@ -233,11 +243,9 @@ def _score(  # noqa: C901, PLR0912 - one pass, with what each policy needs of it
     for cluster in clusters:
         if not 0 <= cluster < len(indptr) - 1:
             raise IndexError("context: the graph has no such cluster")
-    nowhere = len(place)  # where sums of excluded items go: the last row, which nobody reads
     for item in excluded:
-        if 0 <= item < nowhere:
-            place[item] = base + nowhere
-
+        if 0 <= item < len(stamps):
+            stamps[item] = request  # as if it were listed already
     has_variance, has_untouched = len(variance) > 0, len(untouched) > 0
     zero, one = np.float32(0.0), np.float32(1.0)
     keep = len(leaders)
@@ -246,31 +254,32 @@ def _score(  # noqa: C901, PLR0912 - one pass, with what each policy needs of it
         weight = np.float32(weights[k] * _STEP)
         for edge in range(indptr[clusters[k]], indptr[clusters[k] + 1]):
             item = edge_items[edge]
-            at = place[item] - base
-            # Whether an item was met before is a coin flip to the branch predictor: choose by arithmetic instead.
-            new = at >> 63
-            at = (count & new) | (at & ~new)
-            count -= new
-            place[item] = base + at
-            found[at] = item
-            sums[at, 0] += weight * mean[edge]
+            # Whether an item was met before is a coin flip to the branch predictor: list it without asking.
+            found[count] = item
+            count += stamps[item] != request
+            stamps[item] = request
+            sums[item, 0] += weight * mean[edge]
             if not optimistic_is_mean:
-                sums[at, 1] += weight * optimistic[edge]
+                sums[item, 1] += weight * optimistic[edge]
             if has_variance:
-                sums[at, 2] += weight * weight * variance[edge]
+                extras[item, 0] += weight * weight * variance[edge]
             if has_untouched:
-                sums[at, 3] += np.float32(untouched[edge])
+                extras[item, 1] += np.float32(untouched[edge])
 
     for at in range(count):
-        own = item_base[found[at]] if len(item_base) > 0 else zero
-        average = own + sums[at, 0]
+        item = found[at]
+        own = item_base[item] if len(item_base) > 0 else zero
+        average = own + sums[item, 0]
         means[at] = average
-        total = average if optimistic_is_mean else own + sums[at, 1]
+        total = average if optimistic_is_mean else own + sums[item, 1]
         if has_variance:
             spread = max(zero, average * (one - average)) if bernoulli else one
-            total += np.float32(alpha) * np.sqrt(spread * sums[at, 2])
+            total += np.float32(alpha) * np.sqrt(spread * extras[item, 0])
         scores[at] = total
-        first[at] = sums[at, 3] > zero
+        sums[item, 0] = sums[item, 1] = zero
+        if has_variance or has_untouched:
+            first[at] = extras[item, 1] > zero
+            extras[item, 0] = extras[item, 1] = zero
         if keep > 0:
             if at < keep or total > scores[leaders[keep - 1]]:
                 _enter(scores, leaders, min(at, keep), at)
@@ -280,8 +289,10 @@ def _score(  # noqa: C901, PLR0912 - one pass, with what each policy needs of it
                     leading_means[place_of_mean] = leading_means[place_of_mean - 1]
                     place_of_mean -= 1
                 leading_means[place_of_mean] = average
-        sums[at, 0] = sums[at, 1] = sums[at, 2] = sums[at, 3] = zero
-    sums[nowhere] = zero
+    for item in excluded:
+        if 0 <= item < len(stamps):
+            sums[item] = zero
+            extras[item] = zero
     return count
 
 

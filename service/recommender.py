@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,6 +45,7 @@ class Recommender:
         self._settings = settings
         self._key = settings.verifying_keys[settings.token_key]
         self._rng = np.random.default_rng(settings.seed)
+        self._request_ids = _request_ids()
         self._workspace = Workspace(bundle.graph.num_items)
         self._pseudonyms = pseudonym.of_items(bundle.item_ids, settings.pseudonym_bytes)
         self._by_pseudonym = np.argsort(self._pseudonyms, kind="stable").astype(np.int32)
@@ -97,12 +98,13 @@ class Recommender:
         candidates = kernel.score(bundle.graph, context, derived, excluded, self._workspace, keep)
         drawn = slate.draw(candidates, limit, k, self._rng, bundle.item_order, excluded)
         slots = kernel.edges(bundle.graph, context, drawn.items)
-        for source, count in zip(SOURCES, np.bincount(drawn.sources, minlength=len(SOURCES)).tolist(), strict=True):
-            if count:
+        sources = drawn.sources.tobytes()
+        for source in SOURCES:
+            if count := sources.count(source):
                 self._served[arm.name, source].inc(count)
         token = AttributionToken(
             epoch=epoch,
-            request_id=os.urandom(16),
+            request_id=next(self._request_ids),
             user=user,
             issued_ms=time.time_ns() // 1_000_000,
             life_s=settings.token_life_s,
@@ -113,7 +115,7 @@ class Recommender:
             clusters=context.clusters,
             weights=context.weights,
             items=self._pseudonyms[drawn.items],
-            flags=(~np.isnan(drawn.propensities)).view(np.uint8) * HAS_PROPENSITY,
+            flags=np.isfinite(drawn.propensities).view(np.uint8) * HAS_PROPENSITY,
             slots=slots,
         )
         text = tokens.encode(token, settings.token_key, self._key)
@@ -140,3 +142,10 @@ class Recommender:
                 }
             )
         return explanations
+
+
+def _request_ids() -> Iterator[bytes]:
+    """16 random bytes a request, asked of the system for many requests at once."""
+    while True:
+        block = os.urandom(16 * 256)
+        yield from (block[at : at + 16] for at in range(0, len(block), 16))
