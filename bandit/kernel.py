@@ -6,7 +6,7 @@ here leaves the GIL, so requests on several threads run in parallel, each thread
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit, types
@@ -23,6 +23,8 @@ Flags = NDArray[np.bool_]
 
 _STEP = 1.0 / UNIT
 FEW = 64
+NO_LEADERS = np.zeros(0, dtype=np.int64)
+NO_MEANS = np.zeros(0, dtype=np.float32)
 LAST_REQUEST = np.iinfo(np.int32).max
 
 # Read-only is the wider type: arrays that may be written are accepted as well.
@@ -41,16 +43,30 @@ class Candidates(NamedTuple):
         means: float32[n], the expected reward without bonus; score − mean is the bonus.
         untouched: bool[n], whether an edge among them has never been seen, which gives an infinite bonus; bool[0]
             where the policy gives none.
-        leaders: int64[m], the best by score, best first; int64[0] where the kernel was not asked to keep them.
-        leading_means: float32[m], the largest means, largest first.
     """
 
     items: NDArray[np.int32]
     scores: NDArray[np.float32]
     means: NDArray[np.float32]
     untouched: NDArray[np.bool_]
-    leaders: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
-    leading_means: NDArray[np.float32] = np.zeros(0, dtype=np.float32)
+
+
+class Leaders(NamedTuple):
+    """The best candidates of a context, best first.
+
+    Attributes:
+        items: int32[L], item numbers.
+        scores: float32[L].
+        means: float32[L], the expected reward without bonus.
+        by_mean: bool[L], whether the item is among the L best by mean as well.
+        slots: int32[L, K], as `edges` finds them.
+    """
+
+    items: NDArray[np.int32]
+    scores: NDArray[np.float32]
+    means: NDArray[np.float32]
+    by_mean: NDArray[np.bool_]
+    slots: NDArray[np.int32]
 
 
 class Workspace:
@@ -84,12 +100,7 @@ class Workspace:
 
 
 def score(
-    graph: Graph,
-    context: Context,
-    derived: Derived,
-    excluded: NDArray[np.int32],
-    workspace: Workspace,
-    keep: int = 0,
+    graph: Graph, context: Context, derived: Derived, excluded: NDArray[np.int32], workspace: Workspace
 ) -> Candidates:
     """Score every candidate of a context by the formula of `Derived`.
 
@@ -99,7 +110,6 @@ def score(
         derived: what the policy derived for this graph.
         excluded: int32[m], item numbers that must not appear, in any order; unknown ones are ignored.
         workspace: the calling thread's own.
-        keep: how many leaders to find on the way, where they will be wanted in order.
 
     Returns:
         Views of the workspace: they hold until it is used again.
@@ -107,10 +117,51 @@ def score(
     Raises:
         IndexError: a cluster that the graph does not have.
     """
+    count = _score(*_inputs(graph, context, derived, excluded, workspace), NO_LEADERS, NO_MEANS)  # type: ignore[call-arg]
+    return Candidates(
+        workspace.items[:count],
+        workspace.scores[:count],
+        workspace.means[:count],
+        workspace.untouched[: count if len(derived.untouched) else 0],
+    )
+
+
+def lead(
+    graph: Graph,
+    context: Context,
+    derived: Derived,
+    excluded: NDArray[np.int32],
+    workspace: Workspace,
+    limit: int,
+) -> Leaders | None:
+    """Score, and find the `limit` best with their edges on the way: for slates that are simply the best in order.
+
+    The arguments are those of `score`. Untouched edges are not asked for.
+
+    Returns:
+        Fresh arrays; None where there are fewer candidates than `limit`.
+
+    Raises:
+        IndexError: a cluster that the graph does not have.
+    """
+    found = Leaders(
+        np.empty(limit, dtype=np.int32),
+        np.empty(limit, dtype=np.float32),
+        np.empty(limit, dtype=np.float32),
+        np.empty(limit, dtype=np.bool_),
+        np.empty((limit, len(context.clusters)), dtype=np.int32),
+    )
+    leaders, leading_means = np.empty(limit, dtype=np.int64), np.empty(limit, dtype=np.float32)
+    count = _lead(*_inputs(graph, context, derived, excluded, workspace), leaders, leading_means, *found)  # type: ignore[call-arg]
+    return found if count >= limit else None
+
+
+def _inputs(
+    graph: Graph, context: Context, derived: Derived, excluded: NDArray[np.int32], workspace: Workspace
+) -> tuple[Any, ...]:
     if workspace.num_items < graph.num_items:
         workspace.grow(graph.num_items)
-    leaders, leading_means = np.empty(keep, dtype=np.int64), np.empty(keep, dtype=np.float32)
-    count = _score(
+    return (
         graph.indptr,
         graph.items,
         context.clusters,
@@ -132,16 +183,6 @@ def score(
         workspace.scores,
         workspace.means,
         workspace.untouched,
-        leaders,
-        leading_means,
-    )
-    return Candidates(
-        workspace.items[:count],
-        workspace.scores[:count],
-        workspace.means[:count],
-        workspace.untouched[: count if len(derived.untouched) else 0],
-        leaders[:count],
-        leading_means[:count],
     )
 
 
@@ -205,16 +246,15 @@ def _best_few(values: Floats, leading: Longs) -> None:
             _enter(values, leading, min(index, k), index)
 
 
-@njit(
-    types.int64(
-        *(_LONGS, _INTS, _INTS, _INTS),
-        *(_FLOATS, _FLOATS, _FLOATS, _FLOATS, _FLAGS, types.float64, types.boolean, types.boolean),
-        *(_INTS, types.int32, types.int32[::1], types.float32[:, ::1], types.float32[:, ::1], types.int32[::1]),
-        *(types.float32[::1], types.float32[::1], types.boolean[::1], types.int64[::1], types.float32[::1]),
-    ),
-    cache=True,
-    nogil=True,
+_INPUTS = (
+    *(_LONGS, _INTS, _INTS, _INTS),
+    *(_FLOATS, _FLOATS, _FLOATS, _FLOATS, _FLAGS, types.float64, types.boolean, types.boolean),
+    *(_INTS, types.int32, types.int32[::1], types.float32[:, ::1], types.float32[:, ::1], types.int32[::1]),
+    *(types.float32[::1], types.float32[::1], types.boolean[::1]),
 )
+
+
+@njit(types.int64(*_INPUTS, types.int64[::1], types.float32[::1]), cache=True, nogil=True)
 def _score(  # noqa: C901, PLR0912 - one pass, with what each policy needs of it
     indptr: Longs,
     edge_items: Ints,
@@ -312,3 +352,78 @@ def _edges(indptr: Longs, edge_items: Ints, clusters: Ints, items: Ints, slots: 
                 else:
                     high = middle
             slots[row, k] = low - start if low < end and edge_items[low] == items[row] else -1
+
+
+@njit(
+    types.int64(
+        *_INPUTS,
+        *(types.int64[::1], types.float32[::1]),
+        *(types.int32[::1], types.float32[::1], types.float32[::1], types.boolean[::1], types.int32[:, ::1]),
+    ),
+    cache=True,
+    nogil=True,
+)
+def _lead(
+    indptr: Longs,
+    edge_items: Ints,
+    clusters: Ints,
+    weights: Ints,
+    mean: Floats,
+    optimistic: Floats,
+    variance: Floats,
+    item_base: Floats,
+    untouched: Flags,
+    alpha: float,
+    bernoulli: bool,
+    optimistic_is_mean: bool,
+    excluded: Ints,
+    request: int,
+    stamps: Ints,
+    sums: Floats,
+    extras: Floats,
+    found: Ints,
+    scores: Floats,
+    means: Floats,
+    first: Flags,
+    leaders: Longs,
+    leading_means: Floats,
+    leading_items: Ints,
+    leading_scores: Floats,
+    means_of_leading: Floats,
+    by_mean: Flags,
+    slots: Ints,
+) -> int:
+    count: int = _score(
+        indptr,
+        edge_items,
+        clusters,
+        weights,
+        mean,
+        optimistic,
+        variance,
+        item_base,
+        untouched,
+        alpha,
+        bernoulli,
+        optimistic_is_mean,
+        excluded,
+        request,
+        stamps,
+        sums,
+        extras,
+        found,
+        scores,
+        means,
+        first,
+        leaders,
+        leading_means,
+    )
+    if count >= len(leaders):
+        for place in range(len(leaders)):
+            at = leaders[place]
+            leading_items[place] = found[at]
+            leading_scores[place] = scores[at]
+            means_of_leading[place] = means[at]
+            by_mean[place] = means[at] >= leading_means[-1]
+        _edges(indptr, edge_items, clusters, leading_items, slots)
+    return count

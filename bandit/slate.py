@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit.kernel import Candidates, best
+from bandit.kernel import Candidates, Leaders, best
 from bandit.policies.base import EVERY_CANDIDATE
 
 
@@ -70,7 +70,7 @@ def draw(
     n = len(candidates.items)
     places = min(limit, n)
     k = _pool_size(candidates, limit, randomise_over)
-    chosen = candidates.leaders if not k and len(candidates.leaders) == places else _first(candidates, k or places, rng)
+    chosen = _first(candidates, k or places, rng)
     if k:
         chosen = chosen[rng.choice(k, places, replace=False)]
 
@@ -79,8 +79,7 @@ def draw(
     if k > places:
         sources = np.full(places, Source.EXPLORE, dtype=np.uint8)
     else:
-        leading = candidates.leading_means
-        lowest = leading[-1:] if len(leading) == places else candidates.means[best(candidates.means, places)[-1:]]
+        lowest = candidates.means[best(candidates.means, places)[-1:]]
         sources = (means >= lowest).astype(np.uint8)  # EXPLOIT where true, EXPLORE where not
     if places < limit:
         filled = _back_fill(limit - places, items, fallback, excluded)
@@ -89,6 +88,14 @@ def draw(
         scores, means, propensities = (np.concatenate([known, nothing]) for known in (scores, means, propensities))
         sources = np.concatenate([sources, np.full(len(filled), Source.FALLBACK, dtype=np.uint8)])
     return Slate(items, scores, means, propensities, sources, k)
+
+
+def of_leaders(leaders: Leaders) -> Slate:
+    """The slate that is simply the best in order, as `draw` would make it."""
+    propensities = np.empty_like(leaders.scores)
+    propensities.fill(np.nan)
+    # EXPLOIT where true, EXPLORE where not
+    return Slate(leaders.items, leaders.scores, leaders.means, propensities, leaders.by_mean.view(np.uint8), 0)
 
 
 def logging_slice(policy_randomise_over: int, share: float, k: int, rng: np.random.Generator) -> int:

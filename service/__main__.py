@@ -43,7 +43,15 @@ def api() -> None:
     settings = _settings("api")
     app = direct(create_app(settings, embedded.redis_url(settings)))
     end_with_supervisor()
-    uvicorn.run(app, host=settings.host, port=settings.port, access_log=False, log_config=None, proxy_headers=False)
+    uvicorn.run(
+        app,
+        host=settings.host,
+        port=settings.port,
+        access_log=False,
+        log_config=None,
+        proxy_headers=False,
+        server_header=False,
+    )
 
 
 @cli.command()

@@ -50,11 +50,15 @@ class Recommender:
         self._pseudonyms = pseudonym.of_items(bundle.item_ids, settings.pseudonym_bytes)
         self._by_pseudonym = np.argsort(self._pseudonyms, kind="stable").astype(np.int32)
         self._sorted_pseudonyms = self._pseudonyms[self._by_pseudonym]
-        self._served = {
-            (arm.name, source): metrics.SLATE_ITEMS.labels(arm.name, name)
-            for arm in settings.arms
-            for source, name in SOURCES.items()
-        }
+        # Items shown by arm and source since they were last published.
+        self._shown = {arm.name: [0] * len(SOURCES) for arm in settings.arms}
+
+    def publish(self) -> None:
+        """Bring the metric of shown items up to date; a counter of its own would cost every request."""
+        for arm, shown in self._shown.items():
+            for source, name in SOURCES.items():
+                metrics.SLATE_ITEMS.labels(arm, name).inc(shown[source])
+                shown[source] = 0
 
     def numbers(self, item_ids: Sequence[str]) -> NDArray[np.int32]:
         """Item numbers of the ids that this bundle has."""
@@ -90,18 +94,10 @@ class Recommender:
             epoch: of the feedback log that will take the events.
         """
         bundle, settings = self.bundle, self._settings
-        policy = policy_of(arm)
-        derived = self.replica.derived[arm.name]
-        k = slate.logging_slice(policy.randomise_over, settings.logging_share, settings.logging_k, self._rng)
-        # Where the slate is simply the best in order, the kernel finds them while it scores.
-        keep = 0 if k or len(derived.untouched) else limit
-        candidates = kernel.score(bundle.graph, context, derived, excluded, self._workspace, keep)
-        drawn = slate.draw(candidates, limit, k, self._rng, bundle.item_order, excluded)
-        slots = kernel.edges(bundle.graph, context, drawn.items)
-        sources = drawn.sources.tobytes()
+        drawn, slots = self._choose(arm, context, limit, excluded)
+        sources, shown = drawn.sources.tobytes(), self._shown[arm.name]
         for source in SOURCES:
-            if count := sources.count(source):
-                self._served[arm.name, source].inc(count)
+            shown[source] += sources.count(source)
         token = AttributionToken(
             epoch=epoch,
             request_id=next(self._request_ids),
@@ -115,13 +111,29 @@ class Recommender:
             clusters=context.clusters,
             weights=context.weights,
             items=self._pseudonyms[drawn.items],
-            flags=np.isfinite(drawn.propensities).view(np.uint8) * HAS_PROPENSITY,
+            flags=_flags(drawn),
             slots=slots,
         )
         text = tokens.encode(token, settings.token_key, self._key)
         ids = bundle.item_ids
         item_ids = [ids[number] for number in drawn.items.tolist()]
         return Served(drawn, item_ids, slots, token.recommendation_id, text)
+
+    def _choose(
+        self, arm: Arm, context: Context, limit: int, excluded: NDArray[np.int32]
+    ) -> tuple[Slate, NDArray[np.int32]]:
+        """A slate, and its edges' slots."""
+        graph, settings = self.bundle.graph, self._settings
+        derived = self.replica.derived[arm.name]
+        randomise_over = policy_of(arm).randomise_over
+        k = slate.logging_slice(randomise_over, settings.logging_share, settings.logging_k, self._rng)
+        if k == 0 and len(derived.untouched) == 0:
+            leaders = kernel.lead(graph, context, derived, excluded, self._workspace, limit)
+            if leaders is not None:
+                return slate.of_leaders(leaders), leaders.slots
+        candidates = kernel.score(graph, context, derived, excluded, self._workspace)
+        drawn = slate.draw(candidates, limit, k, self._rng, self.bundle.item_order, excluded)
+        return drawn, kernel.edges(graph, context, drawn.items)
 
     def explain(self, served: Served, arm: Arm, context: Context) -> list[dict[str, Any] | None]:
         """Why each item scores as it does: mean + bonus = score, and what its edges have seen; None for back-fill."""
@@ -142,6 +154,12 @@ class Recommender:
                 }
             )
         return explanations
+
+
+def _flags(drawn: Slate) -> NDArray[np.uint8]:
+    if drawn.randomised_over == 0:
+        return np.zeros(len(drawn.items), dtype=np.uint8)
+    return np.isfinite(drawn.propensities).view(np.uint8) * HAS_PROPENSITY
 
 
 def _request_ids() -> Iterator[bytes]:

@@ -40,6 +40,7 @@ async def exposition(request: Request) -> Response:
     serving: Serving = request.app.state.serving
     if serving.recommender is not None:
         metrics.REPLICA_AGE_SECONDS.set(serving.recommender.replica.age_s)
+        serving.recommender.publish()
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
 

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from bandit import context as contexts
 from bandit.context import Context
 from service import pseudonym
-from service.api.direct import json_body
+from service.api.direct import Json, json_body
 from service.api.problems import Problem
 from service.events import ItemId
 from service.experiment import UnknownArm
@@ -140,7 +140,7 @@ async def answer(serving: Serving, body: bytes) -> Response:
         "items": items,
     }
     # orjson writes NaN, which stands for "none" in the arrays, as null.
-    return Response(orjson.dumps(told), media_type="application/json")
+    return Json(orjson.dumps(told))
 
 
 def _pseudonym(asked: RecommendationRequest, key: bytes) -> bytes:

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from bandit.context import UNIT, Context, quantise
 from bandit.graph import Graph
-from bandit.kernel import Candidates, Workspace, best, edges, score
+from bandit.kernel import Candidates, Workspace, best, edges, lead, score
 from bandit.policies.base import FALSES, ZEROS, Derived
+from bandit.slate import draw, of_leaders
 
 
 def some_graph(rng: np.random.Generator, clusters: int, items: int, num_edges: int) -> Graph:
@@ -108,21 +109,27 @@ def test_a_score_by_hand() -> None:
 def test_inputs_stay_as_they_are() -> None:
     graph, context, derived = small()
     before = [array.copy() for array in (*context, derived.mean, graph.items)]
-    score(graph, context, derived, np.zeros(0, dtype=np.int32), Workspace(3), keep=2)
+    lead(graph, context, derived, np.zeros(0, dtype=np.int32), Workspace(3), 2)
     for array, copy in zip((*context, derived.mean, graph.items), before, strict=True):
         np.testing.assert_array_equal(array, copy)
 
 
-@given(st.integers(0, 2**32), st.integers(1, 6), st.integers(1, 40), st.integers(0, 200), st.integers(0, 45))
-def test_leaders_are_the_best_in_order(seed: int, clusters: int, items: int, num_edges: int, keep: int) -> None:
+@given(st.integers(0, 2**32), st.integers(1, 6), st.integers(1, 40), st.integers(0, 200), st.integers(1, 45))
+def test_leaders_are_the_slate_that_is_drawn(seed: int, clusters: int, items: int, num_edges: int, limit: int) -> None:
     rng = np.random.default_rng(seed)
-    graph = some_graph(rng, clusters, items, num_edges)
+    graph, context = some_graph(rng, clusters, items, num_edges), some_context(rng, clusters)
     # Few different values, so that there are ties.
     mean, optimistic = (rng.integers(4, size=(2, graph.num_edges)) / 4).astype(np.float32)
-    excluded = rng.integers(items, size=3).astype(np.int32)
-    found = score(graph, some_context(rng, clusters), Derived(mean, optimistic), excluded, Workspace(items), keep)
-    assert found.leaders.tolist() == best(found.scores, keep).tolist()
-    assert found.leading_means.tolist() == sorted(found.means.tolist(), reverse=True)[:keep]
+    derived, excluded = Derived(mean, optimistic), rng.integers(items, size=3).astype(np.int32)
+    leaders = lead(graph, context, derived, excluded, Workspace(items), limit)
+    candidates = score(graph, context, derived, excluded, Workspace(items))
+    if leaders is None:
+        assert len(candidates.items) < limit
+        return
+    drawn = draw(candidates, limit, 0, rng, np.zeros(0, dtype=np.int32), excluded)
+    for made, column in zip(of_leaders(leaders), drawn, strict=True):
+        np.testing.assert_array_equal(made, column)
+    np.testing.assert_array_equal(leaders.slots, edges(graph, context, leaders.items))
 
 
 def test_infinite_scores_do_not_leak_into_later_requests() -> None:
