@@ -24,15 +24,26 @@ class Bundles:
     def __init__(self, root: str, wait_s: float) -> None:
         self.root = root
         self._wait_s = wait_s
+        self.refused: dict[str, str] = {}
         self._manifests: dict[str, Manifest] = {}
 
-    def newest(self) -> str | None:
-        """The newest version, or None while there is no bundle."""
-        versions = bundle.versions(self.root)
-        return versions[-1] if versions else None
+    def newest(self) -> Bundle:
+        """The newest bundle that is whole, verified. Newer ones that are broken are refused; `refused` says why.
 
-    def load(self, version: str) -> Bundle:
-        """A whole bundle, verified. Raises BundleError."""
+        Raises:
+            BundleError: there is none.
+        """
+        self.refused.clear()
+        for version in reversed(bundle.versions(self.root)):
+            try:
+                return self._load(version)
+            except BundleError as error:
+                self.refused[version] = str(error)
+        if self.refused:
+            raise BundleError("; ".join(self.refused.values()))
+        raise BundleError(f"no bundle in {self.root}: run `python -m offline run`, then it is served by itself")
+
+    def _load(self, version: str) -> Bundle:
         started = time.monotonic()
         loaded = bundle.load(self.root, version)
         counts = loaded.manifest.counts.model_dump()

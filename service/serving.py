@@ -81,22 +81,18 @@ class Serving:
 
     def _load_bundle(self) -> None:
         try:
-            version = self.bundles.newest()
-            if version is None:
-                error = (
-                    f"no bundle in {self.settings.bundles}: run `python -m offline run`, then it is served by itself"
-                )
-            else:
-                bundle = self.bundles.load(version)
-                store = Store(connect(self._redis_url), self.keys)
-                replica = Replica(bundle, self.settings.arms, store, self.settings.frozen_facts)
-                replica.start()
-                self.recommender = Recommender(self.settings, bundle, replica)
-                error = None
+            bundle, error = self.bundles.newest(), None
+            store = Store(connect(self._redis_url), self.keys)
+            replica = Replica(bundle, self.settings.arms, store, self.settings.frozen_facts)
+            replica.start()
+            self.recommender = Recommender(self.settings, bundle, replica)
         except (BundleError, OSError) as failure:
             error = str(failure)
         if error is not None and error != self.bundle_error:
             logger.warning("waiting for a bundle", error=error)
+        for version, why in self.bundles.refused.items():
+            if self.recommender is not None:
+                logger.warning("a broken bundle is refused", version=version, error=why)
         self.bundle_error = error
 
     def _reach_log(self) -> None:

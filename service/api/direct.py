@@ -18,7 +18,7 @@ from service.api.problems import Problem
 from service.serving import Serving
 
 logger = structlog.get_logger(__name__)
-MOST_BYTES = 1 << 20
+MOST_BYTES = 900_000  # events of a request become one record, and a record of Kafka's holds 1 MB
 Endpoint = Callable[[Serving, bytes], Awaitable[Response]]
 
 

@@ -47,7 +47,8 @@ async def exposition(request: Request) -> Response:
 def _bundle(serving: Serving) -> dict[str, Any]:
     if serving.recommender is None:
         return {"ok": False, "detail": serving.bundle_error or "loading"}
-    return {"ok": True, "version": serving.recommender.bundle.manifest.version}
+    told: dict[str, Any] = {"ok": True, "version": serving.recommender.bundle.manifest.version}
+    return told | {"refused": serving.bundles.refused} if serving.bundles.refused else told
 
 
 def _redis(serving: Serving) -> dict[str, Any]:

@@ -22,20 +22,25 @@ def publish(root: str, version: str) -> None:
 
 def test_the_newest_bundle_is_the_one_with_the_latest_name(root: str) -> None:
     bundles = Bundles(root, wait_s=0)
-    assert bundles.newest() is None
+    with pytest.raises(BundleError, match="python -m offline run"):
+        bundles.newest()
     publish(root, NEW)
-    assert bundles.newest() == NEW
+    assert bundles.newest().manifest.version == NEW
     publish(root, OLD)
-    assert bundles.newest() == NEW
+    assert bundles.newest().manifest.version == NEW
+    assert bundles.newest().item_ids == small_bundle().item_ids
 
 
-def test_a_whole_bundle_is_loaded_and_verified(root: str) -> None:
+def test_a_broken_bundle_is_refused_and_an_older_one_goes_on(root: str) -> None:
     publish(root, OLD)
+    publish(root, NEW)
     bundles = Bundles(root, wait_s=0)
-    assert bundles.load(OLD).item_ids == small_bundle().item_ids
+    (Path(root) / NEW / "items.parquet").write_bytes(b"damaged")
+    assert bundles.newest().manifest.version == OLD
+    assert "does not match its checksum" in bundles.refused[NEW]
     (Path(root) / OLD / "items.parquet").write_bytes(b"damaged")
     with pytest.raises(BundleError, match="does not match its checksum"):
-        bundles.load(OLD)
+        bundles.newest()
 
 
 def test_a_manifest_that_is_there_is_had_at_once_and_kept(root: str) -> None:
