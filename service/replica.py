@@ -24,8 +24,9 @@ from bandit.policies.base import Derived
 from service import metrics
 from service.experiment import policy_of
 from service.settings import Arm
+from service.store.changes import Change, Tail
 from service.store.keys import RowName
-from service.store.redis import Change, Store, StoreError, Tail
+from service.store.redis import Store, StoreError
 
 logger = structlog.get_logger(__name__)
 BLOCK_MS = 200

@@ -14,36 +14,11 @@ from bandit.context import UNIT
 from bandit.manifest import Manifest
 from service.fold.judgement import Credit
 from service.pseudonym import NOBODY
+from service.store.deltas import Row, UserItems
 from service.token import NO_EDGE
 
 CACHED = 4096
 NOTHING: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
-
-
-class Row(NamedTuple):
-    """What one cluster's row gains.
-
-    `slots` int64[n], ascending; `sums` int64[n, 3] in units of 2⁻³⁰, columns d, n, b.
-    """
-
-    namespace: str
-    version: str
-    cluster: int
-    slots: NDArray[np.int64]
-    sums: NDArray[np.int64]
-
-
-class UserItems(NamedTuple):
-    """Items that a user saw (or, if `rewarded`, answered): pseudonyms uint32[n], and when their slate was served.
-
-    `offset` is the record that says so.
-    """
-
-    offset: int
-    user: bytes
-    rewarded: bool
-    items: NDArray[np.uint32]
-    issued_ms: int
 
 
 class Edges(NamedTuple):

@@ -13,11 +13,12 @@ import numpy as np
 
 from bandit.manifest import Manifest
 from service.feedback_log.base import FeedbackLog, LogReset, Record
-from service.fold.deltas import Edges, UserItems, rows, spread, user_items
+from service.fold.deltas import Edges, rows, spread, user_items
 from service.fold.judgement import Judge, Tally
 from service.fold.window import Window
+from service.store.deltas import Limits, ShardDeltas, UserItems
 from service.store.keys import watermark_field
-from service.store.redis import Limits, ShardDeltas, Store
+from service.store.redis import Store
 
 
 class RolledBack(Exception):  # noqa: N818 - names what happened

@@ -21,8 +21,9 @@ from service.feedback_log.base import FeedbackLog, LogReset, LogUnavailable, Rec
 from service.fold.judgement import Judge
 from service.fold.partition import PartitionFold, RolledBack
 from service.settings import Settings
+from service.store.deltas import Limits
 from service.store.keys import Keys
-from service.store.redis import Limits, Store, connect
+from service.store.redis import Store, connect
 
 logger = structlog.get_logger(__name__)
 POLL_S = 0.2

@@ -4,78 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib import resources
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
-import numpy as np
 import orjson
 import redis
-from numpy.typing import NDArray
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
-from bandit.statistics import FIELDS
-from service.fold.deltas import Row, UserItems
+from service.store import changes, deltas
+from service.store.changes import Change, Tail
+from service.store.deltas import Limits, ShardDeltas
 from service.store.keys import SEQUENCE, Keys, RowName, watermark_field
 
 LIBRARY = resources.files("service.store").joinpath("functions.lua").read_text()
-STREAM_ENTRIES = 2000
 ROWS_AT_A_TIME = 256
-EDGE_DTYPE = np.dtype([("slot", ">u4"), ("sums", ">i8", (FIELDS,))])
-USER_ITEM_DTYPE = np.dtype([("item", "<u4"), ("issued_ms", ">u8")])
-TIME_DTYPE = np.dtype([("append_ms", ">i8"), ("events", ">u4")])
 
 
 class StoreError(Exception):
     """Redis answers, but cannot serve us: the message says what to change."""
-
-
-class ShardDeltas(NamedTuple):
-    """What one shard gains from a batch of one partition.
-
-    `times` are the append times (int64[n], Unix ms) of the credits that touch the shard, for the freshness histogram.
-    """
-
-    shard: int
-    expected: int
-    following: int
-    rows: Sequence[Row]
-    users: Sequence[UserItems]
-    times: NDArray[np.int64]
-    totals: Mapping[str, int]
-
-
-class RowChange(NamedTuple):
-    """New absolute values of some slots of a row: slots int64[n], sums int64[n, 3]."""
-
-    name: RowName
-    slots: NDArray[np.int64]
-    sums: NDArray[np.int64]
-
-
-class Change(NamedTuple):
-    """An entry of a change stream; `append_ms` and `events` (int64[n]): how many events were accepted when."""
-
-    id: str
-    sequence: int
-    append_ms: NDArray[np.int64]
-    events: NDArray[np.int64]
-    rows: list[RowChange]
-
-
-class Tail(NamedTuple):
-    """Where a change stream ends: its last id and how many entries it ever had."""
-
-    id: str
-    sequence: int
-
-
-class Limits(NamedTuple):
-    """Bounds that a fold call keeps: edges it may touch, items it keeps per user, and how long (ms)."""
-
-    edges: int
-    seen_items: int
-    recent_items: int
-    user_life_ms: int
 
 
 def connect(url: str) -> redis.Redis:
@@ -145,13 +91,13 @@ class Store:
         by_shard = pipeline.execute()
         return {partition: [int(found[at] or 0) for found in by_shard] for at, partition in enumerate(partitions)}
 
-    def fold(self, field: str, deltas: Sequence[ShardDeltas], limits: Limits) -> list[tuple[bool, int]]:
+    def fold(self, field: str, shards: Sequence[ShardDeltas], limits: Limits) -> list[tuple[bool, int]]:
         """Add to each shard if its watermark is as expected; one answer each: whether it added, and its watermark.
 
         Raises:
             redis.RedisError: some shards may have added, some not; ask for their watermarks.
         """
-        calls = [self._fold_arguments(field, delta, limits) for delta in deltas]
+        calls = [deltas.call(self.keys, field, delta, limits) for delta in shards]
         try:
             answers = self._call(calls)
         except redis.ResponseError as error:
@@ -184,7 +130,7 @@ class Store:
         streams: dict[Any, Any] = {self.keys.changes(shard): last for shard, last in after.items()}
         answer = self.client.xread(streams, block=block_ms)
         pairs = answer.items() if isinstance(answer, dict) else (answer or [])
-        return {shards[_text(key)]: [_change(entry) for entry in _entries(entries)] for key, entries in pairs}
+        return {shards[_text(key)]: [changes.decode(entry) for entry in _entries(entries)] for key, entries in pairs}
 
     def totals(self) -> dict[str, int]:
         """Events by outcome, summed over the shards."""
@@ -206,72 +152,6 @@ class Store:
         for keys, arguments in calls:
             pipeline.fcall("om_fold", len(keys), *keys, *arguments)
         return pipeline.execute()
-
-    def _fold_arguments(self, field: str, delta: ShardDeltas, limits: Limits) -> tuple[list[str], list[Any]]:
-        keys = self.keys
-        users = _by_user(delta.users)
-        names = [
-            keys.watermarks(delta.shard),
-            keys.changes(delta.shard),
-            keys.totals(delta.shard),
-            *(keys.row(RowName(row.namespace, row.version, row.cluster)) for row in delta.rows),
-            *(keys.user(user, rewarded=rewarded) for user, rewarded in users),
-        ]
-        arguments: list[Any] = [
-            field,
-            delta.expected,
-            delta.following,
-            len(delta.rows),
-            len(users),
-            limits.edges,
-            STREAM_ENTRIES,
-            _pack_times(delta.times),
-            limits.user_life_ms,
-            len(delta.totals),
-        ]
-        for name, count in delta.totals.items():
-            arguments += [name, count]
-        arguments += [_pack_row(row) for row in delta.rows]
-        for (_, rewarded), items in users.items():
-            arguments += [limits.recent_items if rewarded else limits.seen_items, b"".join(items)]
-        return names, arguments
-
-
-def _pack_row(row: Row) -> bytes:
-    packed = np.empty(len(row.slots), dtype=EDGE_DTYPE)
-    packed["slot"], packed["sums"] = row.slots, row.sums
-    return packed.tobytes()
-
-
-def _pack_times(times: NDArray[np.int64]) -> bytes:
-    append_ms, events = np.unique(times, return_counts=True)
-    packed = np.empty(len(append_ms), dtype=TIME_DTYPE)
-    packed["append_ms"], packed["events"] = append_ms, events
-    return packed.tobytes()
-
-
-def _by_user(users: Sequence[UserItems]) -> dict[tuple[bytes, bool], list[bytes]]:
-    by_user: dict[tuple[bytes, bool], list[bytes]] = {}
-    for items in users:
-        packed = np.empty(len(items.items), dtype=USER_ITEM_DTYPE)
-        packed["item"], packed["issued_ms"] = items.items, items.issued_ms
-        by_user.setdefault((items.user, items.rewarded), []).append(packed.tobytes())
-    return by_user
-
-
-def _change(entry: tuple[bytes, dict[bytes, bytes]]) -> Change:
-    entry_id, fields = entry
-    times = np.frombuffer(fields.pop(b"times"), dtype=TIME_DTYPE)
-    sequence = int(fields.pop(b"sequence"))
-    rows = []
-    for name, blob in fields.items():
-        edges = np.frombuffer(blob, dtype=EDGE_DTYPE)
-        rows.append(
-            RowChange(RowName.parse(_text(name)), edges["slot"].astype(np.int64), edges["sums"].astype(np.int64))
-        )
-    return Change(
-        _text(entry_id), sequence, times["append_ms"].astype(np.int64), times["events"].astype(np.int64), rows
-    )
 
 
 def _entries(entries: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:

@@ -13,11 +13,12 @@ from prometheus_client import REGISTRY
 from bandit import statistics
 from bandit.bundle import Bundle
 from service.experiment import policy_of
-from service.fold.deltas import Row
 from service.replica import Replica, ReplicaState
 from service.settings import Arm
+from service.store.changes import Change
+from service.store.deltas import Limits, Row, ShardDeltas
 from service.store.keys import Keys
-from service.store.redis import Change, Limits, ShardDeltas, Store, connect
+from service.store.redis import Store, connect
 from tests.bundles import small_bundle
 from tests.conftest import SHARDS
 from tests.service.loop import redis_rows

@@ -10,9 +10,10 @@ from bandit.context import UNIT
 from bandit.manifest import Manifest
 from bandit.statistics import natural
 from service import pseudonym
-from service.fold.deltas import Edges, Row, rows, spread, user_items
+from service.fold.deltas import Edges, rows, spread, user_items
 from service.fold.judgement import Credit
 from service.pseudonym import NOBODY
+from service.store.deltas import Row
 from service.token import NO_EDGE, AttributionToken
 from tests.service.fold.logs import MANIFEST, NOW_MS
 from tests.service.tokens import ISSUED_MS, ITEMS, PSEUDONYM_KEY, USER, VERSION, a_token

@@ -15,7 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from service.feedback_log.base import DeadLetter, LogReset, LogUnavailable
 from service.feedback_log.sqlite import SqliteLog
 from service.fold.partition import PartitionFold, RolledBack
-from service.store.redis import Limits, ShardDeltas, Store
+from service.store.deltas import Limits, ShardDeltas
+from service.store.redis import Store
 from service.token import NO_EDGE, AttributionToken, encode
 from tests.conftest import DAY_S, PARTITIONS, SHARDS
 from tests.service.fold.logs import MANIFEST, a_judge, impression, reward

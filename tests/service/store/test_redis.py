@@ -13,9 +13,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from bandit.statistics import EDGE_BYTES, SCALE, from_row
-from service.fold.deltas import Row, UserItems
+from service.store.changes import Change
+from service.store.deltas import Limits, Row, ShardDeltas, UserItems
 from service.store.keys import Keys, RowName, watermark_field
-from service.store.redis import Change, Limits, ShardDeltas, Store, StoreError, connect
+from service.store.redis import Store, StoreError, connect
 
 FIELD = watermark_field(b"e" * 16, 5)
 LIMITS = Limits(edges=8192, seen_items=3, recent_items=2, user_life_ms=10**13)
