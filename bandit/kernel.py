@@ -23,8 +23,6 @@ Flags = NDArray[np.bool_]
 
 _STEP = 1.0 / UNIT
 FEW = 64
-NO_LEADERS = np.zeros(0, dtype=np.int64)
-NO_MEANS = np.zeros(0, dtype=np.float32)
 LAST_REQUEST = np.iinfo(np.int32).max
 
 # Read-only is the wider type: arrays that may be written are accepted as well.
@@ -117,7 +115,7 @@ def score(
     Raises:
         IndexError: a cluster that the graph does not have.
     """
-    count = _score(*_inputs(graph, context, derived, excluded, workspace), NO_LEADERS, NO_MEANS)  # type: ignore[call-arg]
+    count = _score(*_inputs(graph, context, derived, excluded, workspace), *_room(0, 0))
     return Candidates(
         workspace.items[:count],
         workspace.scores[:count],
@@ -144,16 +142,22 @@ def lead(
     Raises:
         IndexError: a cluster that the graph does not have.
     """
-    found = Leaders(
+    room = _room(limit, len(context.clusters))
+    count = _score(*_inputs(graph, context, derived, excluded, workspace), *room)
+    return Leaders(*room[2:]) if count >= limit else None
+
+
+def _room(limit: int, k: int) -> tuple[Any, ...]:
+    """Arrays for `limit` leaders: their places among the candidates, the largest means, and `Leaders`' own."""
+    return (
+        np.empty(limit, dtype=np.int64),
+        np.empty(limit, dtype=np.float32),
         np.empty(limit, dtype=np.int32),
         np.empty(limit, dtype=np.float32),
         np.empty(limit, dtype=np.float32),
         np.empty(limit, dtype=np.bool_),
-        np.empty((limit, len(context.clusters)), dtype=np.int32),
+        np.empty((limit, k), dtype=np.int32),
     )
-    leaders, leading_means = np.empty(limit, dtype=np.int64), np.empty(limit, dtype=np.float32)
-    count = _lead(*_inputs(graph, context, derived, excluded, workspace), leaders, leading_means, *found)  # type: ignore[call-arg]
-    return found if count >= limit else None
 
 
 def _inputs(
@@ -246,6 +250,24 @@ def _best_few(values: Floats, leading: Longs) -> None:
             _enter(values, leading, min(index, k), index)
 
 
+@njit(types.void(_LONGS, _INTS, _INTS, _INTS, types.int32[:, ::1]), cache=True, nogil=True)
+def _edges(indptr: Longs, edge_items: Ints, clusters: Ints, items: Ints, slots: Ints) -> None:
+    for k in range(len(clusters)):
+        cluster = clusters[k]
+        if not 0 <= cluster < len(indptr) - 1:
+            raise IndexError("context: the graph has no such cluster")
+        start, end = indptr[cluster], indptr[cluster + 1]
+        for row in range(len(items)):
+            low, high = start, end
+            while low < high:
+                middle = (low + high) // 2
+                if edge_items[middle] < items[row]:
+                    low = middle + 1
+                else:
+                    high = middle
+            slots[row, k] = low - start if low < end and edge_items[low] == items[row] else -1
+
+
 _INPUTS = (
     *(_LONGS, _INTS, _INTS, _INTS),
     *(_FLOATS, _FLOATS, _FLOATS, _FLOATS, _FLAGS, types.float64, types.boolean, types.boolean),
@@ -254,8 +276,11 @@ _INPUTS = (
 )
 
 
-@njit(types.int64(*_INPUTS, types.int64[::1], types.float32[::1]), cache=True, nogil=True)
-def _score(  # noqa: C901, PLR0912 - one pass, with what each policy needs of it
+_LEADERS = (types.int32[::1], types.float32[::1], types.float32[::1], types.boolean[::1], types.int32[:, ::1])
+
+
+@njit(types.int64(*_INPUTS, types.int64[::1], types.float32[::1], *_LEADERS), cache=True, nogil=True)
+def _score(  # noqa: C901, PLR0912, PLR0915 - one pass, with what each policy needs of it
     indptr: Longs,
     edge_items: Ints,
     clusters: Ints,
@@ -279,6 +304,11 @@ def _score(  # noqa: C901, PLR0912 - one pass, with what each policy needs of it
     first: Flags,
     leaders: Longs,
     leading_means: Floats,
+    leading_items: Ints,
+    leading_scores: Floats,
+    means_of_leading: Floats,
+    by_mean: Flags,
+    slots: Ints,
 ) -> int:
     for cluster in clusters:
         if not 0 <= cluster < len(indptr) - 1:
@@ -333,93 +363,8 @@ def _score(  # noqa: C901, PLR0912 - one pass, with what each policy needs of it
         if 0 <= item < len(stamps):
             sums[item] = zero
             extras[item] = zero
-    return count
-
-
-@njit(types.void(_LONGS, _INTS, _INTS, _INTS, types.int32[:, ::1]), cache=True, nogil=True)
-def _edges(indptr: Longs, edge_items: Ints, clusters: Ints, items: Ints, slots: Ints) -> None:
-    for k in range(len(clusters)):
-        cluster = clusters[k]
-        if not 0 <= cluster < len(indptr) - 1:
-            raise IndexError("context: the graph has no such cluster")
-        start, end = indptr[cluster], indptr[cluster + 1]
-        for row in range(len(items)):
-            low, high = start, end
-            while low < high:
-                middle = (low + high) // 2
-                if edge_items[middle] < items[row]:
-                    low = middle + 1
-                else:
-                    high = middle
-            slots[row, k] = low - start if low < end and edge_items[low] == items[row] else -1
-
-
-@njit(
-    types.int64(
-        *_INPUTS,
-        *(types.int64[::1], types.float32[::1]),
-        *(types.int32[::1], types.float32[::1], types.float32[::1], types.boolean[::1], types.int32[:, ::1]),
-    ),
-    cache=True,
-    nogil=True,
-)
-def _lead(
-    indptr: Longs,
-    edge_items: Ints,
-    clusters: Ints,
-    weights: Ints,
-    mean: Floats,
-    optimistic: Floats,
-    variance: Floats,
-    item_base: Floats,
-    untouched: Flags,
-    alpha: float,
-    bernoulli: bool,
-    optimistic_is_mean: bool,
-    excluded: Ints,
-    request: int,
-    stamps: Ints,
-    sums: Floats,
-    extras: Floats,
-    found: Ints,
-    scores: Floats,
-    means: Floats,
-    first: Flags,
-    leaders: Longs,
-    leading_means: Floats,
-    leading_items: Ints,
-    leading_scores: Floats,
-    means_of_leading: Floats,
-    by_mean: Flags,
-    slots: Ints,
-) -> int:
-    count: int = _score(
-        indptr,
-        edge_items,
-        clusters,
-        weights,
-        mean,
-        optimistic,
-        variance,
-        item_base,
-        untouched,
-        alpha,
-        bernoulli,
-        optimistic_is_mean,
-        excluded,
-        request,
-        stamps,
-        sums,
-        extras,
-        found,
-        scores,
-        means,
-        first,
-        leaders,
-        leading_means,
-    )
-    if count >= len(leaders):
-        for place in range(len(leaders)):
+    if 0 < keep <= count:
+        for place in range(keep):
             at = leaders[place]
             leading_items[place] = found[at]
             leading_scores[place] = scores[at]
