@@ -33,12 +33,14 @@ class Bundles:
         Raises:
             BundleError: there is none.
         """
-        self.refused.clear()
+        told, self.refused = self.refused, {}
         for version in reversed(bundle.versions(self.root)):
             try:
                 return self._load(version)
             except BundleError as error:
                 self.refused[version] = str(error)
+                if told.get(version) != str(error):
+                    logger.warning("a broken bundle is refused", version=version, error=str(error))
         if self.refused:
             raise BundleError("; ".join(self.refused.values()))
         raise BundleError(f"no bundle in {self.root}: run `python -m offline run`, then it is served by itself")

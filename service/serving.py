@@ -90,9 +90,6 @@ class Serving:
             error = str(failure)
         if error is not None and error != self.bundle_error:
             logger.warning("waiting for a bundle", error=error)
-        for version, why in self.bundles.refused.items():
-            if self.recommender is not None:
-                logger.warning("a broken bundle is refused", version=version, error=why)
         self.bundle_error = error
 
     def _reach_log(self) -> None:

@@ -40,6 +40,9 @@ class Edges(NamedTuple):
     sums: NDArray[np.int64]
 
 
+NO_EDGES = Edges([], NOTHING, NOTHING, NOTHING, NOTHING, NOTHING, statistics.zeros(0))
+
+
 def spread(credited: Sequence[Credit], manifest: Callable[[str], Manifest]) -> Edges:
     """Spread credits over their edges: eq. (8) for impressions, eq. (9) for rewards."""
     groups: dict[tuple[str, str], int] = {}
@@ -47,10 +50,10 @@ def spread(credited: Sequence[Credit], manifest: Callable[[str], Manifest]) -> E
     for credit in credited:
         groups.setdefault((credit.token.namespace, credit.token.version), len(groups))
         alike.setdefault((len(credit.token.clusters), credit.reward is None), []).append(credit)
+    if not alike:
+        return NO_EDGES
     parts = [_spread_alike(part, groups, manifest) for part in alike.values()]
-    columns = zip(*parts, strict=True) if parts else ([NOTHING] for _ in range(5))
-    group, cluster, slot, offset, append_ms, *sums = (np.concatenate(column) for column in columns)
-    return Edges(list(groups), group, cluster, slot, offset, append_ms, sums[0] if sums else statistics.zeros(0))
+    return Edges(list(groups), *(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 def _spread_alike(
