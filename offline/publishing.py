@@ -60,10 +60,11 @@ def assemble(dataset: Dataset, vectors: Vectors, config: Build) -> Bundle:
 def publish(draft: Bundle, root: str, config: Publish, provenance: dict[str, Any], metrics: dict[str, Any]) -> str:
     """Give a draft its version, provenance and metrics, write it under `root` and return its version.
 
-    A version is the time (UTC) and eight digits of a hash of all that is in it: names sort by age.
+    A version is the time (UTC) and eight digits of a hash of all that is in it: names sort by age, and what is published
+    again within a second is there already.
 
     Raises:
-        BundleError: the bundle contradicts itself, or that very version exists.
+        BundleError: the bundle contradicts itself.
     """
     manifest, now = draft.manifest, datetime.now(UTC)
     sums = [manifest.checksums[name] for name in (bundles.ARRAYS, bundles.ITEMS, bundles.USERS)]
@@ -81,7 +82,8 @@ def publish(draft: Bundle, root: str, config: Publish, provenance: dict[str, Any
             "checksums": {},
         }
     )
-    bundles.write(replace(draft, manifest=final), root)
+    if not exists(root, version):
+        bundles.write(replace(draft, manifest=final), root)
     return version
 
 

@@ -1,5 +1,5 @@
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from importlib import resources
 from pathlib import Path
 
@@ -94,6 +94,23 @@ def test_a_published_bundle_tells_where_it_comes_from(draft: Bundle, tmp_path: P
     assert manifest.git_commit == publishing.git_commit()
     other = publishing.publish(saved, root, config, {"train": {"seed": 1}}, {"recall": 0.5})
     assert other.split("-")[1] != version.split("-")[1]
+
+
+def test_the_same_published_twice_in_a_second_is_there_once(
+    draft: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Standing(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> "Standing":
+            return cls(2026, 1, 2, 3, 4, 5, tzinfo=tz)
+
+    monkeypatch.setattr(publishing, "datetime", Standing)
+    bundles.write(draft, str(tmp_path / "draft"))
+    saved, root = publishing.read_draft(tmp_path / "draft"), str(tmp_path / "bundles")
+    first, again = (publishing.publish(saved, root, Publish(), {}, {}) for _ in range(2))
+    assert first == again
+    assert bundles.versions(root) == [first]
+    assert bundles.versions(root) != [publishing.publish(saved, root, Publish(), {"seed": 1}, {})]
 
 
 def test_rewards_that_add_up_to_more_than_one_are_refused(draft: Bundle, tmp_path: Path) -> None:
