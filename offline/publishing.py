@@ -60,8 +60,8 @@ def assemble(dataset: Dataset, vectors: Vectors, config: Build) -> Bundle:
 def publish(draft: Bundle, root: str, config: Publish, provenance: dict[str, Any], metrics: dict[str, Any]) -> str:
     """Give a draft its version, provenance and metrics, write it under `root` and return its version.
 
-    A version is the time (UTC) and eight digits of a hash of all that is in it: names sort by age, and what is published
-    again within a second is there already.
+    A version is the time (UTC) and eight digits of a hash of all that is in it: names sort by age, and the
+    same published again within a second is there already.
 
     Raises:
         BundleError: the bundle contradicts itself.
