@@ -30,8 +30,8 @@ import uvloop
 from bandit import bundle
 from bandit.bundle import Bundle
 from benchmarks.http_load import Load, measure
+from loadtest.ports import free_ports
 from service.embedded import valkey
-from service.embedded.ports import free_port
 from tests.bundles import small_bundle
 
 PATIENCE_S = 60
@@ -97,7 +97,7 @@ def _median(loads: list[Load]) -> dict[str, float]:
 def _service(folder: Path, world: Bundle) -> Iterator[int]:
     """The API with its own Valkey, once it is ready."""
     bundle.write(world, str(folder / "bundles"))
-    port = free_port()
+    (port,) = free_ports(1)
     environment = os.environ | {
         "STATE_FOLDER": str(folder / "state"),
         "BUNDLES": str(folder / "bundles"),
@@ -119,7 +119,7 @@ def _service(folder: Path, world: Bundle) -> Iterator[int]:
 
 @contextmanager
 def _server(command: list[str], path: Path) -> Iterator[int]:
-    port = free_port()
+    (port,) = free_ports(1)
     child = subprocess.Popen([*command, str(port), str(path)])
     try:
         _wait(f"http://127.0.0.1:{port}/openapi.json", "")

@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from typing import NoReturn, Self
 
 import psutil
 
+from loadtest.ports import free_ports
 from service.settings import Environment, Settings
 
 HOST = "127.0.0.1"
@@ -52,7 +52,7 @@ class LocalService:
             ServiceFailed: the folder is somebody else's, or in use.
         """
         self.folder = folder
-        self.port, self.fold_port = _free_ports(2)
+        self.port, self.fold_port = free_ports(2)
         self._environment = dict(environment)
         self._process: subprocess.Popen[bytes] | None = None
         if folder.exists() and not (folder / RUN).exists() and any(folder.iterdir()):
@@ -174,15 +174,6 @@ def end_on_sigterm() -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, end)
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on; all held at once, so that they differ."""
-    sockets = [socket.create_server((HOST, 0)) for _ in range(count)]
-    ports = [held.getsockname()[1] for held in sockets]
-    for held in sockets:
-        held.close()
-    return ports
 
 
 @contextmanager

@@ -15,8 +15,8 @@ import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient
 
+from loadtest.ports import free_ports
 from service import serving
-from service.embedded.ports import free_port
 from service.feedback_log.base import partition_of
 from service.settings import Settings
 from service.store.keys import Keys, watermark_field
@@ -75,7 +75,7 @@ class Cluster:
         }
         self.loop = Loop(Settings(_env_file=None, **names), valkey_url, small_bundle())
         self.store = Store(connect(valkey_url), Keys(topic, 4))
-        self.fold_port = free_port()
+        (self.fold_port,) = free_ports(1)
         self.fold_log = folder / "fold.log"
         plain = {name.upper(): str(value) for name, value in names.items()}
         self._environment = environment(

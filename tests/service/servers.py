@@ -1,7 +1,6 @@
 """What tests of the service start and end at will: a Valkey, the whole service, and conditions that are waited for."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ import httpx2
 import psutil
 import redis
 
+from loadtest.ports import free_ports
 from service.embedded import valkey as embedded_valkey
 from service.settings import Settings
 
@@ -74,7 +74,7 @@ class LocalService:
     def __init__(self, folder: Path, **settings: str) -> None:
         self.state = folder / "state"
         self.bundles = folder / "bundles"
-        self.port, self.fold_port = _free_ports(2)
+        self.port, self.fold_port = free_ports(2)
         self._log = folder / "service.log"
         self.command = [sys.executable, "-m", "service"]
         self.environment = environment(
@@ -149,12 +149,3 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
     """This process's environment with these settings and no others."""
     ours = {name.upper() for name in Settings.model_fields}
     return {name: value for name, value in os.environ.items() if name.upper() not in ours} | dict(settings)
-
-
-def _free_ports(count: int) -> list[int]:
-    """All held at once, so that they differ."""
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(listener.getsockname()[1]) for listener in held]
-    for listener in held:
-        listener.close()
-    return ports
