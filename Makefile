@@ -54,9 +54,10 @@ kafka: ## Run a real Apache Kafka on 127.0.0.1:9092 (needs Java 17 and Maven)
 loadtest: $(INSTALLED) ## A minute of realistic load on a local service: CSV and HTML report
 	@$(BIN)/python -m loadtest.run
 
-bench: $(INSTALLED) ## Ratios of speed: serving, fold
+bench: $(INSTALLED) ## Speed: serving, fold, freshness
 	@$(BIN)/python -m benchmarks.serving
 	@$(BIN)/python -m benchmarks.fold
+	@$(BIN)/python -m benchmarks.freshness
 
 compose-smoke: ## Build the images and close the loop inside the docker-compose cluster
 	@deploy/compose/smoke

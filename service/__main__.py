@@ -41,7 +41,7 @@ def everything(context: typer.Context) -> None:
 def api() -> None:
     """Run the HTTP API alone."""
     settings = _settings("api")
-    app = direct(create_app(settings, embedded.redis_url(settings)))
+    app = direct(create_app(settings, embedded.redis_url(settings)), settings)
     end_with_supervisor()
     uvicorn.run(
         app,

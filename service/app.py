@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import metrics
 from service.api import events, health, items, problems, recommendations
+from service.api.access import Access
 from service.api.direct import DirectPath
 from service.serving import Serving
 from service.settings import Settings
@@ -38,12 +39,13 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
     return app
 
 
-def direct(app: FastAPI) -> DirectPath:
-    """The application with its hot paths in front of it: what the server runs."""
-    return DirectPath(
+def direct(app: FastAPI, settings: Settings) -> ASGIApp:
+    """The application with its hot paths in front of it, and the keys in front of those: what the server runs."""
+    paths = DirectPath(
         app,
         {("POST", "/v1/recommendations"): recommendations.answer, ("POST", "/v1/events"): events.answer},
     )
+    return Access(paths, settings.api_keys) if settings.api_keys else paths
 
 
 class Timing:

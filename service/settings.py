@@ -42,6 +42,24 @@ class Arm(BaseModel):
         return self
 
 
+class Right(StrEnum):
+    """What a key may do: ask, tell, or change what is served."""
+
+    READ = "read"
+    WRITE = "write"
+    ADMIN = "admin"
+
+
+class ApiKey(BaseModel):
+    """A key of the API and its rights."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Name
+    key: SecretStr = Field(min_length=16)
+    scopes: frozenset[Right] = Field(min_length=1)
+
+
 class Settings(BaseSettings):
     """Everything that can be set. The README's table is compared with this class by a test."""
 
@@ -60,6 +78,10 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="address the API listens on")
     port: int = Field(8000, ge=0, le=65535, description="port the API listens on")
     fold_port: int = Field(8001, ge=0, le=65535, description="port of the fold's own metrics and health")
+    api_keys: list[ApiKey] = Field(
+        [],
+        description='keys that the API asks for, a JSON list of `{"name", "key", "scopes"}`; empty: it asks for none',
+    )
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="least level that is logged")
     log_format: str = Field("console", pattern="^(console|json)$", description="`json` for machines")
 
@@ -100,6 +122,9 @@ class Settings(BaseSettings):
         names = [arm.name for arm in self.arms]
         if len(set(names)) != len(names) or sum(arm.share for arm in self.arms) <= 0:
             raise ValueError("ARMS: names must differ and the shares add up to more than 0")
+        keys = [key.key.get_secret_value() for key in self.api_keys]
+        if len(set(keys)) != len(keys):
+            raise ValueError("API_KEYS: keys must differ")
         if self.log_retention_s <= self.token_life_s + 60:
             raise ValueError("LOG_RETENTION_S must exceed TOKEN_LIFE_S by more than a minute")
         if self.environment is Environment.PRODUCTION and self.has_default_secrets:

@@ -1,9 +1,14 @@
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
 
+from service.api.access import Access
+from service.api.direct import DirectPath
+from service.app import create_app, direct
 from service.serving import Serving
+from service.settings import Settings
 from tests.bundles import small_bundle
 from tests.service.conftest import MakeLoop
 from tests.service.loop import Loop
@@ -29,6 +34,12 @@ def test_it_serves_within_its_lifespan_alone(make_loop: MakeLoop) -> None:
     loop = make_loop(small_bundle())
     assert isinstance(loop.serving, Serving)
     assert loop.recommend()["items"]
+
+
+def test_keys_stand_in_front_of_everything_where_there_are_any(settings: Callable[..., Settings]) -> None:
+    keys = [{"name": "web", "key": "0123456789abcdef", "scopes": ["read"]}]
+    for chosen, kind in ((settings(), DirectPath), (settings(api_keys=keys), Access)):
+        assert type(direct(create_app(chosen, "redis://127.0.0.1:1"), chosen)) is kind
 
 
 @pytest.fixture

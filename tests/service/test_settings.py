@@ -87,10 +87,12 @@ def test_an_environment_that_does_not_parse_is_refused_by_name(
 
 
 def test_secrets_are_not_shown(settings: MakeSettings) -> None:
-    shown = settings(token_keys={1: "the-token-secret"}, pseudonym_key="the-pseudonym-secret")
+    keys = [{"name": "web", "key": "the-key-of-the-api", "scopes": ["read"]}]
+    shown = settings(token_keys={1: "the-token-secret"}, pseudonym_key="the-pseudonym-secret", api_keys=keys)
     for text in (repr(shown), str(shown), shown.model_dump_json()):
         assert "the-token-secret" not in text
         assert "the-pseudonym-secret" not in text
+        assert "the-key-of-the-api" not in text
 
 
 @pytest.mark.parametrize(
@@ -134,6 +136,10 @@ def test_production_takes_secrets_of_ones_own(settings: MakeSettings) -> None:
         ({"token_life_s": 3600, "log_retention_s": 3660}, "LOG_RETENTION_S must exceed TOKEN_LIFE_S"),
         ({"token_life_s": 0}, "token_life_s"),
         ({"token_life_s": 30 * 86400 + 1, "log_retention_s": 90 * 86400}, "token_life_s"),
+        ({"api_keys": [{"name": "web", "key": "too-short", "scopes": ["read"]}]}, "at least 16"),
+        ({"api_keys": [{"name": "web", "key": "0123456789abcdef", "scopes": []}]}, "api_keys.0.scopes"),
+        ({"api_keys": [{"name": "web", "key": "0123456789abcdef", "scopes": ["all"]}]}, "'read', 'write' or 'admin'"),
+        ({"api_keys": [{"name": n, "key": "0123456789abcdef", "scopes": ["read"]} for n in "ab"]}, "keys must differ"),
         ({"environment": "staging"}, "environment"),
         ({"port": 65536}, "port"),
         ({"log_level": "LOUD"}, "log_level"),
