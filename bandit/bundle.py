@@ -26,6 +26,7 @@ from pydantic import ValidationError
 
 from bandit.context import UNIT, Context
 from bandit.graph import Graph
+from bandit.lineage import Ancestor
 from bandit.manifest import SCHEMA_VERSION, Manifest
 from bandit.prior import Prior
 
@@ -82,6 +83,12 @@ class Bundle:
         """Rows of the known users' contexts by user id."""
         return {user_id: row for row, user_id in enumerate(self.users["user_id"].to_pylist())}
 
+    @property
+    def lineage(self) -> Ancestor:
+        """What it is to those that descend from it, and what its own descent begins with."""
+        manifest = self.manifest
+        return Ancestor(manifest.version, manifest.parent_version, self.graph, self.item_ids, self.parents)
+
     def context(self, user_id: str | None) -> Context | None:
         """A known user's context, or None."""
         row = self.user_rows.get(user_id) if user_id is not None else None
@@ -135,7 +142,11 @@ def versions(root: str) -> list[str]:
 
 def read_manifest(root: str, version: str) -> Manifest:
     """Read one bundle's manifest alone (all that the fold needs). Raises BundleError."""
-    return _manifest(_read(root, version, MANIFEST), f"{root.rstrip('/')}/{version}")
+    where = f"{root.rstrip('/')}/{version}"
+    manifest = _manifest(_read(root, version, MANIFEST), where)
+    if manifest.version != version:
+        raise BundleError(f"{where} holds bundle {manifest.version}: a bundle's folder has its version's name")
+    return manifest
 
 
 def load(root: str, version: str) -> Bundle:
@@ -146,11 +157,7 @@ def load(root: str, version: str) -> Bundle:
     """
     where = f"{root.rstrip('/')}/{version}"
     manifest = read_manifest(root, version)
-    contents = {}
-    for name in (ARRAYS, ITEMS, USERS):
-        contents[name] = _read(root, version, name)
-        if _checksum(contents[name]) != manifest.checksums.get(name):
-            raise BundleError(f"{where}: {name} does not match its checksum; publish the bundle again")
+    contents = {name: _verified(root, manifest, name) for name in (ARRAYS, ITEMS, USERS)}
     try:
         arrays = safetensors.numpy.load(contents[ARRAYS])
         bundle = Bundle(
@@ -170,6 +177,23 @@ def load(root: str, version: str) -> Bundle:
         raise BundleError(f"{where}: {error}") from error
     _check(bundle)
     return bundle
+
+
+def load_ancestor(root: str, version: str) -> Ancestor:
+    """Read of an earlier bundle what its descendants need, verified: without its users it is far smaller.
+
+    Raises:
+        BundleError: a file is missing or damaged, or the format is unknown.
+    """
+    manifest = read_manifest(root, version)
+    try:
+        arrays = safetensors.numpy.load(_verified(root, manifest, ARRAYS))
+        graph = Graph(arrays["graph_indptr"], arrays["graph_items"], manifest.counts.items)
+        items = pq.read_table(BytesIO(_verified(root, manifest, ITEMS)), columns=["item_id"])
+        ids = items["item_id"].to_pylist()
+        return Ancestor(version, manifest.parent_version, graph, ids, arrays["parents"])
+    except (KeyError, ValueError, pa.ArrowInvalid, safetensors.SafetensorError) as error:
+        raise BundleError(f"{root.rstrip('/')}/{version}: {error}") from error
 
 
 def _arrays(bundle: Bundle) -> dict[str, NDArray[np.generic]]:
@@ -200,6 +224,14 @@ def _read(root: str, version: str, name: str) -> bytes:
         return fs.cat_file(f"{path.rstrip('/')}/{version}/{name}")  # type: ignore[no-any-return]
     except FileNotFoundError as error:
         raise BundleError(f"{root}: bundle {version} has no {name}") from error
+
+
+def _verified(root: str, manifest: Manifest, name: str) -> bytes:
+    content = _read(root, manifest.version, name)
+    if _checksum(content) != manifest.checksums.get(name):
+        where = f"{root.rstrip('/')}/{manifest.version}"
+        raise BundleError(f"{where}: {name} does not match its checksum; publish the bundle again")
+    return content
 
 
 def _manifest(content: bytes, where: str) -> Manifest:

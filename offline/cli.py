@@ -29,6 +29,10 @@ ConfigOption = Annotated[
 ]  # fmt: skip
 Work = Annotated[Path, typer.Option(help="Folder for the steps' results.", rich_help_panel=_RUN)]
 Bundles = Annotated[str, typer.Option(help="Where bundles are published: a folder or s3://…", rich_help_panel=_RUN)]
+Parent = Annotated[
+    str | None,
+    typer.Option(help="Bundle whose learning goes on: a version, `newest` (default) or `none`.", rich_help_panel=_RUN),
+]
 Quick = Annotated[
     bool, typer.Option("--quick", help="A tiny model: ends soon, recommends poorly.", rich_help_panel=_RUN)
 ]
@@ -66,6 +70,7 @@ def run(
     config: ConfigOption = None,
     work: Work = _WORK,
     bundles: Bundles = _BUNDLES,
+    parent: Parent = None,
     quick: Quick = False,
     seed: Seed = None,
     interactions: Interactions = None,
@@ -84,6 +89,7 @@ def run(
         config,
         quick=quick,
         seed=seed,
+        parent=parent,
         prepare=_prepare(
             interactions, items, users, user_column, item_column, timestamp_column, timestamp_unit, test_start,
             drop_duplicates, drop_unknown,
@@ -134,9 +140,11 @@ def evaluate(config: ConfigOption = None, work: Work = _WORK) -> None:
 
 
 @app.command()
-def publish(config: ConfigOption = None, work: Work = _WORK, bundles: Bundles = _BUNDLES) -> None:
-    """Write the bundle to where the service reads it."""
-    Pipeline(work, _console()).publish(_settings(config).publish, bundles)
+def publish(
+    config: ConfigOption = None, work: Work = _WORK, bundles: Bundles = _BUNDLES, parent: Parent = None
+) -> None:
+    """Write the bundle to where the service reads it; its edges carry on what an earlier bundle's have learned."""
+    Pipeline(work, _console()).publish(_settings(config, parent=parent).publish, bundles)
 
 
 def main() -> None:
@@ -165,9 +173,19 @@ def _prepare(
 
 
 def _settings(
-    config: Path | None, *, quick: bool = False, seed: int | None = None, prepare: dict[str, Any] | None = None
+    config: Path | None,
+    *,
+    quick: bool = False,
+    seed: int | None = None,
+    parent: str | None = None,
+    prepare: dict[str, Any] | None = None,
 ) -> Config:
-    overrides: dict[str, dict[str, Any]] = {"prepare": prepare or {}, "train": {}, "build": {}}
+    overrides: dict[str, dict[str, Any]] = {
+        "prepare": prepare or {},
+        "train": {},
+        "build": {},
+        "publish": {"parent": parent},
+    }
     for section, values in QUICK.items() if quick else ():
         overrides[section].update(values)
     for section in ("train", "build"):

@@ -94,8 +94,12 @@ class Evaluate(_Section):
 
 
 class Publish(_Section):
-    """What the bundle tells the service beside its arrays."""
+    """What the bundle tells the service beside its arrays, and whose learning it carries on.
 
+    `parent` is a version, `newest` for the newest one that is there, or `none`.
+    """
+
+    parent: str = "newest"
     reward_table: dict[str, float] = {"click": 1.0}
 
 

@@ -118,7 +118,7 @@ class Pipeline:
             provenance = {name: step["config"] for name, step in steps.items()}
             metrics = {name: step["result"] for name, step in steps.items() if name in {TRAIN, REPORT}}
             draft = publishing.read_draft(self.work / BUILD)
-            return {"version": publishing.publish(draft, root, config, provenance, metrics)}
+            return {"version": publishing.publish(draft, root, config, provenance, metrics, self.console.print)}
 
         done = self._read(PUBLISH)
         if done and not publishing.exists(root, done["result"].get("version", "")):

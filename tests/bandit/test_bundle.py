@@ -8,7 +8,19 @@ import fsspec
 import numpy as np
 import pytest
 
-from bandit.bundle import ARRAYS, ITEMS, MANIFEST, USERS, Bundle, BundleError, load, read_manifest, versions, write
+from bandit.bundle import (
+    ARRAYS,
+    ITEMS,
+    MANIFEST,
+    USERS,
+    Bundle,
+    BundleError,
+    load,
+    load_ancestor,
+    read_manifest,
+    versions,
+    write,
+)
 from bandit.context import UNIT, Context
 from bandit.prior import Prior
 from tests.bundles import small_bundle
@@ -196,3 +208,38 @@ def test_a_parent_map_is_kept(tmp_path: Path) -> None:
     parents = np.array([3, -1, 0, 1, -1, 5, 2, 9], dtype=np.int32)
     write(dataclasses.replace(small_bundle(), manifest=child, parents=parents), str(tmp_path))
     assert load(str(tmp_path), VERSION).parents.tolist() == parents.tolist()
+
+
+def with_parent(bundle: Bundle, parent: str) -> Bundle:
+    manifest = bundle.manifest.model_copy(update={"parent_version": parent})
+    return dataclasses.replace(bundle, manifest=manifest, parents=np.array([3, -1, 0, 1, -1, 5, 2, 9], dtype=np.int32))
+
+
+def test_an_ancestor_is_what_its_bundle_says(root: str) -> None:
+    bundle = with_parent(small_bundle(), "older")
+    write(bundle, root)
+    loaded, known = load_ancestor(root, VERSION), bundle.lineage
+    assert loaded.version == known.version == VERSION
+    assert loaded.parent_version == known.parent_version == "older"
+    assert loaded.item_ids == known.item_ids
+    for one, other in ((loaded.graph.indptr, known.graph.indptr), (loaded.graph.items, known.graph.items)):
+        np.testing.assert_array_equal(one, other)
+    assert loaded.parents.tolist() == bundle.parents.tolist()
+
+
+@pytest.mark.parametrize("name", [MANIFEST, ARRAYS, ITEMS])
+def test_a_damaged_ancestor_is_refused(tmp_path: Path, name: str) -> None:
+    write(small_bundle(), str(tmp_path))
+    rewrite(str(tmp_path), USERS, b"nobody needs them")
+    load_ancestor(str(tmp_path), VERSION)
+    rewrite(str(tmp_path), name, b"damaged")
+    with pytest.raises(BundleError):
+        load_ancestor(str(tmp_path), VERSION)
+
+
+def test_a_bundle_under_another_name_is_refused(tmp_path: Path) -> None:
+    write(small_bundle(), str(tmp_path))
+    (tmp_path / VERSION).rename(tmp_path / "renamed")
+    for read in (load, load_ancestor, read_manifest):
+        with pytest.raises(BundleError, match=f"renamed holds bundle {VERSION}"):
+            read(str(tmp_path), "renamed")

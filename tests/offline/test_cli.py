@@ -42,6 +42,11 @@ def test_the_steps_one_by_one_from_any_folder(
     assert manifest.config["train"]["seed"] == 5
     assert manifest.config["train"]["dimension"] == TRAIN.dimension
     assert manifest.version in capsys.readouterr().out
+    assert main(monkeypatch, "publish", "--parent", "no-such-version") == 2
+    assert "bundles: bundle no-such-version has no manifest.json" in capsys.readouterr().err
+    assert main(monkeypatch, "publish", "--parent", manifest.version) == 0
+    parents = {bundles.read_manifest("bundles", version).parent_version for version in bundles.versions("bundles")}
+    assert parents == {None, manifest.version}
 
 
 def test_faults_end_with_a_message_and_code_2(

@@ -59,9 +59,14 @@ def test_does_again_what_changed_and_what_rests_on_it(finished: Path, config: Co
     said, other = run(finished, coarser)
     assert [line.split()[1] for line in said.splitlines() if line.startswith("▸")] == ["build", "report", "publish"]
     assert other != version
+    assert f"Carries on {version}:" in said
+    manifest = bundles.read_manifest(str(finished / "bundles"), other)
+    assert manifest.parent_version == version
+    assert manifest.metrics["carried_over"]["edges"] > 0
     rewards = coarser.model_copy(update={"publish": Publish(reward_table={"buy": 1.0})})
-    said, _ = run(finished, rewards)
+    said, last = run(finished, rewards)
     assert [line.split()[1] for line in said.splitlines() if line.startswith("▸")] == ["publish"]
+    assert bundles.read_manifest(str(finished / "bundles"), last).parent_version is None
 
 
 def test_publishes_again_what_is_no_longer_there(finished: Path, config: Config, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ import re
 from datetime import UTC, datetime, tzinfo
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,7 @@ from pydantic import ValidationError
 from rich.progress import Progress
 
 from bandit import bundle as bundles
-from bandit.bundle import Bundle
+from bandit.bundle import Bundle, BundleError
 from bandit.prior import FRESH_STRENGTH, KNOWN_STRENGTH
 from offline import publishing, training
 from offline.config import Prepare, Publish
@@ -111,6 +112,69 @@ def test_the_same_published_twice_in_a_second_is_there_once(
     assert first == again
     assert bundles.versions(root) == [first]
     assert bundles.versions(root) != [publishing.publish(saved, root, Publish(), {"seed": 1}, {})]
+
+
+@pytest.fixture
+def saved(draft: Bundle, tmp_path: Path) -> Bundle:
+    """The draft as the pipeline reads it."""
+    bundles.write(draft, str(tmp_path / "draft"))
+    return publishing.read_draft(tmp_path / "draft")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> str:
+    return str(tmp_path / "bundles")
+
+
+def publish(saved: Bundle, root: str, parent: str = "newest", seed: int = 0, **changes: Any) -> tuple[Bundle, str]:
+    """What was published, and what was told of its descent."""
+    told: list[str] = []
+    version = publishing.publish(saved, root, Publish(parent=parent, **changes), {"seed": seed}, {}, told.append)
+    return bundles.load(root, version), "".join(told)
+
+
+def test_a_bundle_carries_on_the_newest_one(saved: Bundle, root: str) -> None:
+    first, told = publish(saved, root)
+    assert first.manifest.parent_version is None
+    assert len(first.parents) == 0
+    assert told == "Begins anew: there is no earlier bundle."
+    second, told = publish(saved, root, seed=1)
+    assert second.manifest.parent_version == first.manifest.version
+    assert second.parents.tolist() == list(range(first.graph.num_clusters))
+    assert second.manifest.metrics["carried_over"] == pytest.approx({"clusters": 1, "edges": 1, "weight": 1})
+    assert told == f"Carries on {first.manifest.version}: 100% of its clusters, 100% of its edges, 100% by weight."
+
+
+def test_its_parent_may_be_named_or_none(saved: Bundle, root: str) -> None:
+    first, _ = publish(saved, root)
+    publish(saved, root, seed=1)
+    third, _ = publish(saved, root, first.manifest.version, seed=2)
+    assert third.manifest.parent_version == first.manifest.version
+    fourth, told = publish(saved, root, "none", seed=3)
+    assert fourth.manifest.parent_version is None
+    assert told == "Begins anew, as asked."
+    with pytest.raises(BundleError, match="no-such-version has no"):
+        publish(saved, root, "no-such-version", seed=4)
+
+
+def test_a_broken_bundle_is_no_parent(saved: Bundle, root: str) -> None:
+    first, _ = publish(saved, root)
+    broken, _ = publish(saved, root, seed=1)
+    (Path(root) / broken.manifest.version / bundles.ITEMS).write_bytes(b"damaged")
+    third, _ = publish(saved, root, seed=2)
+    assert third.manifest.parent_version == first.manifest.version
+    with pytest.raises(BundleError, match="checksum"):
+        publish(saved, root, broken.manifest.version, seed=3)
+
+
+def test_rewards_that_mean_something_else_are_not_carried_over(saved: Bundle, root: str) -> None:
+    first, _ = publish(saved, root)
+    table = {"click": 0.5, "buy": 0.5}
+    second, told = publish(saved, root, reward_table=table)
+    assert second.manifest.parent_version is None
+    assert told == f"Begins anew: of {first.manifest.version}, the reward table differs, {{'click': 1.0}}."
+    with pytest.raises(BundleError, match="cannot be the parent: the reward table differs"):
+        publish(saved, root, first.manifest.version, seed=1, reward_table=table)
 
 
 def test_rewards_that_add_up_to_more_than_one_are_refused(draft: Bundle, tmp_path: Path) -> None:
