@@ -110,6 +110,13 @@ class FeedbackLog(Protocol):
         """Records with start ≤ offset < stop, at most a few thousand of them from the first; [] past the end."""
         ...
 
+    def offset_at(self, partition: int, append_ms: int) -> int:
+        """The first offset kept whose record was appended at that time (Unix ms) or later; the end if none was.
+
+        Raises LogUnavailable.
+        """
+        ...
+
     def subscribe(
         self, assigned: Callable[[Collection[int]], Mapping[int, int]], revoked: Callable[[Collection[int]], None]
     ) -> Subscription:

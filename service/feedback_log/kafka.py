@@ -117,6 +117,16 @@ class KafkaLog:
             found = self._poll_reader(at)
             return [_record(record) for record in found if record.offset < stop]
 
+    def offset_at(self, partition: int, append_ms: int) -> int:
+        """The first offset kept that was appended at that time or later; the end if none was."""
+        at = TopicPartition(self._topic, partition)
+        with self._reading:
+            try:
+                found = self._reader.offsets_for_times({at: max(0, append_ms)}, timeout_ms=PATIENCE_MS)[at]
+            except KafkaError as error:
+                raise LogUnavailable(f"{self._topic}: {error}") from error
+            return int(self._bounds(at)[1] if found is None else found.offset)
+
     def subscribe(
         self, assigned: Callable[[Collection[int]], Mapping[int, int]], revoked: Callable[[Collection[int]], None]
     ) -> KafkaSubscription:

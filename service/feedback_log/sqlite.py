@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 import time
 import uuid
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ READ_RECORDS = 5000
 RETENTION_EVERY_S = 60
 POLL_S = 0.002
 BUSY_S = 10.0
+MOST_MS = 2**63 - 1
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS log (epoch BLOB NOT NULL, partitions INTEGER NOT NULL);
@@ -114,6 +116,12 @@ class SqliteLog:
         )
         return [Record(*row) for row in rows]
 
+    def offset_at(self, partition: int, append_ms: int) -> int:
+        """The first offset kept that was appended at that time or later; the end if none was."""
+        first, end = self.bounds(partition)
+        # Times rise with the offsets, and only offsets are indexed.
+        return first + bisect_left(range(first, end), append_ms, key=lambda offset: self._append_ms(partition, offset))
+
     def subscribe(
         self, assigned: Callable[[Collection[int]], Mapping[int, int]], revoked: Callable[[Collection[int]], None]
     ) -> SqliteSubscription:
@@ -176,6 +184,12 @@ class SqliteLog:
                 return self._reader.execute(statement, values).fetchall()
         except sqlite3.Error as error:
             raise LogUnavailable(f"{self._path}: {error}") from error
+
+    def _append_ms(self, partition: int, offset: int) -> int:
+        """When the record at that offset was appended, or the next one where retention took it."""
+        statement = "SELECT append_ms FROM records WHERE partition = ? AND offset >= ? ORDER BY offset LIMIT 1"
+        rows = self._query(statement, partition, offset)
+        return int(rows[0][0]) if rows else MOST_MS
 
     def _write_groups(self, connection: sqlite3.Connection) -> None:
         stopping = False

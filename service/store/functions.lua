@@ -158,3 +158,22 @@ local function fold(keys, args)
 end
 
 redis.register_function('om_fold', fold)
+
+-- Lets a partition of which a shard has folded nothing begin at an offset. Both fields or none: whoever recomputes the
+-- statistics must begin at the same place.
+--
+-- KEYS  watermarks
+-- ARGV  field, field of the beginning, offset
+local function begin(keys, args)
+  local offset = whole(args[3])
+  if not offset or #keys ~= 1 or #args ~= 3 then
+    return redis.error_reply('OMARGS the offset must be a whole number')
+  end
+  if redis.call('HEXISTS', keys[1], args[1]) == 1 then
+    return 0
+  end
+  redis.call('HSET', keys[1], args[1], offset, args[2], offset)
+  return 1
+end
+
+redis.register_function('om_begin', begin)

@@ -1,7 +1,8 @@
 """The keys in Redis. Every key of a shard carries the hash tag {shard}, so a shard lives in one slot of a cluster.
 
     om:frozen                     facts that may not change: S, P, N
-    om:{3}:watermarks             hash: <epoch>:<partition> → next offset; `sequence` → entries ever put into `changes`
+    om:{3}:watermarks             hash: <epoch>:<partition> → next offset; <epoch>:<partition>:begin → where counting
+                                  began, if not at 0; `sequence` → entries ever put into `changes`
     om:{3}:changes                stream: new absolute values of the edges that a fold touched
     om:{3}:totals                 hash: events by outcome, counted with the watermark
     om:{3}:row:<name>             string: 24 bytes an edge (d, n, b; big-endian), in the order of the bundle's row
@@ -79,3 +80,8 @@ class Keys(NamedTuple):
 def watermark_field(epoch: bytes, partition: int) -> str:
     """The field of a partition's watermark."""
     return f"{epoch.hex()}:{partition}"
+
+
+def begin_field(epoch: bytes, partition: int) -> str:
+    """The field that says where counting of a partition began."""
+    return f"{watermark_field(epoch, partition)}:begin"

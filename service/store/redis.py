@@ -14,7 +14,7 @@ from redis.retry import Retry
 from service.store import changes, deltas
 from service.store.changes import Change, Tail
 from service.store.deltas import Limits, ShardDeltas
-from service.store.keys import SEQUENCE, Keys, RowName, watermark_field
+from service.store.keys import SEQUENCE, Keys, RowName, begin_field, watermark_field
 
 LIBRARY = resources.files("service.store").joinpath("functions.lua").read_text()
 ROWS_AT_A_TIME = 256
@@ -74,10 +74,11 @@ class Store:
             raise StoreError(f"{self.keys.frozen()}: {told}; set them back, or choose another KEY_PREFIX")
 
     def begin(self, epoch: bytes, partition: int, offset: int) -> None:
-        """Let a partition that nothing was folded of begin at `offset`."""
+        """Let a partition that nothing was folded of begin at `offset`, and note that it did."""
+        fields = watermark_field(epoch, partition), begin_field(epoch, partition)
         pipeline = self.client.pipeline(transaction=False)
         for shard in range(self.keys.shards):
-            pipeline.hsetnx(self.keys.watermarks(shard), watermark_field(epoch, partition), offset)
+            pipeline.fcall("om_begin", 1, self.keys.watermarks(shard), *fields, str(offset))
         pipeline.execute()
 
     def watermarks(self, epoch: bytes, partitions: Sequence[int]) -> dict[int, list[int]]:

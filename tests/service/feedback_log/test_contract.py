@@ -187,6 +187,21 @@ def test_bounds_follow_retention_and_no_offset_comes_twice(open_log: OpenLog, lo
     assert log.bounds(0) == (5, 6)
 
 
+def test_an_offset_is_found_by_its_append_time(open_log: OpenLog, logs: Logs) -> None:
+    log = open_log()
+    assert log.offset_at(0, 0) == 0
+    positions = append(log, *(b"%d" % n for n in range(30)))
+    times = [position.append_ms for position in positions]
+    for time in {times[0] - 1, *times, times[-1] + 1}:
+        assert log.offset_at(0, time) == sum(earlier < time for earlier in times)
+    assert log.offset_at(1, times[0]) == 0
+    logs.forget(0, before=7)
+    assert log.offset_at(0, 0) == 7
+    assert log.offset_at(0, times[-1] + 1) == 30
+    logs.forget(0, before=30)
+    assert log.offset_at(0, times[-1]) == 30
+
+
 def test_a_subscription_reads_on_from_where_it_is_told(open_log: OpenLog) -> None:
     log = open_log()
     append(log, *(b"%d" % n for n in range(5)))

@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from bandit.statistics import from_row
-from service.store.keys import Keys
+from service.store.keys import Keys, begin_field, watermark_field
 from service.store.redis import Store, StoreError, connect
 from tests.service.store.calls import (
     FIELD,
@@ -130,6 +130,19 @@ def test_a_partition_may_begin_at_the_logs_start_once(store: Store) -> None:
     fold(store, deltas(expected=100, following=103))
     store.begin(epoch, 5, 200)
     assert store.watermarks(epoch, [5]) == {5: [100, 103, 100, 100]}
+
+
+def test_where_a_partition_began_stands_beside_its_watermark(store: Store) -> None:
+    epoch = b"e" * 16
+    folded, begun = watermark_field(epoch, 5).encode(), begin_field(epoch, 5).encode()
+    fold(store, deltas(shard=SHARD))
+    store.begin(epoch, 5, 100)
+    store.begin(epoch, 5, 200)
+    for shard in range(4):
+        found = store.client.hgetall(store.keys.watermarks(shard))
+        assert found == ({folded: b"1"} if shard == SHARD else {folded: b"100", begun: b"100"})
+    with pytest.raises(redis.ResponseError, match="OMARGS the offset must be a whole number"):
+        store.begin(epoch, 5, -1)
 
 
 def test_a_redis_that_would_forget_is_refused(store: Store) -> None:
