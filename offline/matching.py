@@ -17,6 +17,8 @@ from scipy.sparse import csgraph
 from bandit.bundle import Bundle
 from bandit.lineage import Ancestor, trace
 
+# Of two trainings of one shop that differ in their seed, nearest neighbours within one have a median cosine of 0.2: a
+# pair below that is no better than any neighbour.
 LEAST_SIMILARITY = 0.3
 
 

@@ -24,6 +24,7 @@ SLATE_ITEMS = Counter(
 EVENTS_RECEIVED = Counter(
     "om_events_received", "Feedback over HTTP, counted per (event, item), by verdict and reason.", ["verdict", "reason"]
 )
+BUNDLE_INFO = Gauge("om_bundle_info", "1 for the bundle that this server serves.", ["version"])
 # Replica
 FRESHNESS_SECONDS = Histogram(
     "om_freshness_seconds",
@@ -31,7 +32,11 @@ FRESHNESS_SECONDS = Histogram(
     buckets=MILLISECONDS,
 )
 REPLICA_AGE_SECONDS = Gauge("om_replica_age_seconds", "Since the replica last heard from Redis.")
-REPLICA_REREADS = Counter("om_replica_rereads", "Shards read again because their change stream had a gap.")
+REPLICA_REREADS = Counter(
+    "om_replica_rereads", "Shards read again: their change stream had a gap, or a row was not what Redis holds."
+)
+REPLICA_CHECKED = Counter("om_replica_checked", "Rows whose checksum was compared with Redis's.")
+REPLICA_MISMATCHES = Counter("om_replica_mismatches", "Rows that were not what Redis holds; their shard is read again.")
 REPLICA_DERIVE_SECONDS = Histogram(
     "om_replica_derive_seconds", "Time to derive one arm's scores from its statistics.", buckets=MILLISECONDS
 )

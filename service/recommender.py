@@ -144,12 +144,14 @@ class Recommender:
                 explanations.append(None)
                 continue
             present = served.edges[place] >= 0
-            seen = self.replica.impressions(arm.namespace, rows[present] + served.edges[place][present])
+            edges = rows[present] + served.edges[place][present]
+            own, inherited = self.replica.impressions(arm.namespace, edges)
             explanations.append(
                 {
                     "mean": float(mean),
                     "bonus": float(score - mean),
-                    "impressions": float(seen.sum()),
+                    "impressions": float(own.sum() + inherited.sum()),
+                    "inherited": float(inherited.sum()),
                     "clusters": context.clusters[present].tolist(),
                 }
             )

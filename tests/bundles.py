@@ -1,6 +1,8 @@
 """Small valid bundles for tests."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -64,6 +66,17 @@ def small_bundle(
         users=pa.table({"user_id": _ids("user", users)}),
         parents=np.zeros(0, dtype=np.int32),
     )
+
+
+def child_of(parent: Bundle, seed: int = 1, **changes: Any) -> Bundle:
+    """Another random bundle whose clusters descend from the parent's, all but one, in another order."""
+    child = small_bundle(seed, **{"version": "20260102T000000Z"} | changes)
+    clusters = max(child.graph.num_clusters, parent.graph.num_clusters)
+    parents = np.random.default_rng(seed).permutation(clusters)[: child.graph.num_clusters].astype(np.int32)
+    parents[parents >= parent.graph.num_clusters] = -1
+    parents[0] = -1
+    manifest = child.manifest.model_copy(update={"parent_version": parent.manifest.version})
+    return replace(child, manifest=manifest, parents=parents)
 
 
 def _ids(kind: str, count: int) -> list[str]:

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import numpy as np
 from fastapi import APIRouter, Request
+from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
 from bandit import statistics
 from bandit.bundle import Bundle
+from bandit.statistics import Statistics
 from service.api.problems import Problem
 from service.recommender import Recommender
 from service.serving import Serving
 
 router = APIRouter(tags=["items"])
+
+
+class Inherited(BaseModel):
+    """How much of an edge's sums was said under earlier bundles."""
+
+    d: float
+    n: float
+    b: float
 
 
 class EdgeState(BaseModel):
@@ -24,6 +35,7 @@ class EdgeState(BaseModel):
     d: float = Field(description="Σ w²")
     n: float = Field(description="Σ e·w")
     b: float = Field(description="Σ w·r")
+    inherited: Inherited | None = Field(None, description="where the bundle has ancestors")
     mean: float
     optimistic: float
 
@@ -36,6 +48,8 @@ class ArmState(BaseModel):
     namespace: str
     impressions: float = Field(description="Σ e·w over the item's edges")
     rewards: float = Field(description="Σ w·r over the item's edges")
+    inherited_impressions: float | None = Field(None, description="how many of them were under earlier bundles")
+    inherited_rewards: float | None = None
     edges: list[EdgeState]
 
 
@@ -75,17 +89,13 @@ async def get(request: Request, item_id: str, view: Literal["basic", "state"] = 
 
 def _state(serving: Serving, recommender: Recommender, bundle: Bundle, number: int) -> list[ArmState]:
     edges = bundle.graph.edges_of(number)
-    states = []
+    learned, states = recommender.replica.learned, []
     for arm in serving.experiment.arms:
         derived = recommender.replica.derived[arm.name]
-        sums = statistics.natural(recommender.replica.sums[arm.namespace][edges])
-        columns = (
-            bundle.graph.clusters[edges],
-            bundle.prior.probability[edges],
-            *sums,
-            derived.mean[edges],
-            derived.optimistic[edges],
-        )
+        own, inherited = learned.own[arm.namespace][edges], learned.inherited.get(arm.namespace)
+        earlier = None if inherited is None else statistics.natural(inherited[edges])
+        sums = statistics.natural(own if inherited is None else own + inherited[edges])
+        beliefs = bundle.prior.probability[edges], derived.mean[edges], derived.optimistic[edges]
         states.append(
             ArmState(
                 arm=arm.name,
@@ -93,10 +103,23 @@ def _state(serving: Serving, recommender: Recommender, bundle: Bundle, number: i
                 namespace=arm.namespace,
                 impressions=float(sums.n.sum()),
                 rewards=float(sums.b.sum()),
-                edges=[
-                    EdgeState(cluster=c, prior=m, d=d, n=n, b=b, mean=mean, optimistic=optimistic)
-                    for c, m, d, n, b, mean, optimistic in zip(*(column.tolist() for column in columns), strict=True)
-                ],
+                inherited_impressions=None if earlier is None else float(earlier.n.sum()),
+                inherited_rewards=None if earlier is None else float(earlier.b.sum()),
+                edges=_edges(bundle.graph.clusters[edges], sums, earlier, *beliefs),
             )
         )
     return states
+
+
+def _edges(
+    clusters: NDArray[np.int32], sums: Statistics, earlier: Statistics | None, *beliefs: NDArray[np.float32]
+) -> list[EdgeState]:
+    inherited: list[Inherited | None] = [None] * len(clusters)
+    if earlier is not None:
+        inherited = [Inherited(d=d, n=n, b=b) for d, n, b in zip(*(part.tolist() for part in earlier), strict=True)]
+    arrays: tuple[NDArray[Any], ...] = (clusters, *sums, *beliefs)
+    columns = [column.tolist() for column in arrays]
+    return [
+        EdgeState(cluster=c, d=d, n=n, b=b, inherited=before, prior=m, mean=mean, optimistic=optimistic)
+        for (c, d, n, b, m, mean, optimistic), before in zip(zip(*columns, strict=True), inherited, strict=True)
+    ]

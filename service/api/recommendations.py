@@ -57,6 +57,7 @@ class Explanation(BaseModel):
     mean: float
     bonus: float
     impressions: float
+    inherited: float = Field(description="how much of `impressions` was under earlier bundles")
     clusters: list[int]
 
 

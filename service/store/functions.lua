@@ -1,6 +1,7 @@
 #!lua name=om
 
--- The one write of the system: add a batch's deltas to a shard if, and only if, nobody got further.
+-- om_fold, the one write of the system: add a batch's deltas to a shard if, and only if, nobody got further.
+-- om_checksum: what a shard's rows are at one moment.
 -- All arguments are checked before the first write, since a function is atomic but does not roll back.
 
 local EDGE = 28 -- slot u32 and d, n, b i64, big-endian
@@ -8,6 +9,7 @@ local VALUES = 24
 local USER_ITEM = 12 -- item u32 (kept as bytes) and time u64, big-endian
 local TIME = 12 -- append time i64 and events u32, big-endian
 local MOST_ARGUMENTS = 4000 -- of one BITFIELD, ZADD or XADD; Lua's stack takes about 8000
+local MOST_CHECKED = 256
 local MOST_EXACT = 2 ^ 53 -- Lua's numbers round above
 local MOST_SLOT = 2 ^ 24 - 1 -- a string takes at most 512 MB
 
@@ -177,3 +179,20 @@ local function begin(keys, args)
 end
 
 redis.register_function('om_begin', begin)
+
+-- KEYS  watermarks, then rows
+-- Answers how many entries were ever put into the change stream, then each row's length and SHA-1 in hex.
+local function checksum(keys, args)
+  if #keys < 1 or #keys > 1 + MOST_CHECKED or #args ~= 0 then
+    return redis.error_reply('OMARGS too many rows')
+  end
+  local out = {tonumber(redis.call('HGET', keys[1], 'sequence') or '0')}
+  for r = 2, #keys do
+    local row = redis.call('GET', keys[r]) or ''
+    out[#out + 1] = #row
+    out[#out + 1] = redis.sha1hex(row)
+  end
+  return out
+end
+
+redis.register_function{function_name = 'om_checksum', callback = checksum, flags = {'no-writes'}}

@@ -95,7 +95,7 @@ class Loop:
     def is_level(self) -> bool:
         """Whether the replica holds what Redis holds, and serves it."""
         return self.replica.state is ReplicaState.FOLLOWING and all(
-            np.array_equal(sums, self.rows(namespace)) for namespace, sums in self.replica.sums.items()
+            np.array_equal(sums, self.rows(namespace)) for namespace, sums in self.replica.learned.own.items()
         )
 
     def rows(self, namespace: str) -> NDArray[np.int64]:

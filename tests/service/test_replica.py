@@ -1,7 +1,7 @@
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -12,14 +12,17 @@ from prometheus_client import REGISTRY
 
 from bandit import statistics
 from bandit.bundle import Bundle
+from bandit.lineage import Generation, trace
+from service import audit
 from service.experiment import policy_of
+from service.learned import Learned
 from service.replica import Replica, ReplicaState
 from service.settings import Arm
 from service.store.changes import Change
 from service.store.deltas import Limits, Row, ShardDeltas
-from service.store.keys import Keys
+from service.store.keys import Keys, RowName
 from service.store.redis import Store, connect
-from tests.bundles import small_bundle
+from tests.bundles import child_of, small_bundle
 from tests.conftest import SHARDS
 from tests.service.loop import redis_rows
 from tests.service.servers import PrivateValkey, until
@@ -91,8 +94,10 @@ def follow(bundle: Bundle) -> Iterator[Callable[[Store], Replica]]:
     """Starts replicas."""
     started: list[Replica] = []
 
-    def start(store: Store, facts: Mapping[str, int] = FACTS) -> Replica:
-        started.append(Replica(bundle, ARMS, store, facts))
+    def start(
+        store: Store, facts: Mapping[str, int] = FACTS, bundle: Bundle = bundle, generations: Sequence[Generation] = ()
+    ) -> Replica:
+        started.append(Replica(bundle, ARMS, store, facts, generations))
         started[-1].start()
         return started[-1]
 
@@ -104,7 +109,7 @@ def follow(bundle: Bundle) -> Iterator[Callable[[Store], Replica]]:
 def is_level(replica: Replica, store: Store, bundle: Bundle) -> bool:
     """Whether the replica holds, bit for bit, what Redis holds."""
     return replica.state is ReplicaState.FOLLOWING and all(
-        np.array_equal(sums, redis_rows(store, bundle, namespace)) for namespace, sums in replica.sums.items()
+        np.array_equal(sums, redis_rows(store, bundle, namespace)) for namespace, sums in replica.learned.own.items()
     )
 
 
@@ -118,7 +123,7 @@ def test_it_starts_from_what_redis_holds_and_follows(
     learner.learn(3)
     replica = follow(held)
     until(lambda: is_level(replica, learner.store, bundle))
-    assert replica.sums["default"].any()
+    assert replica.learned.own["default"].any()
     before = rereads()
     for _ in range(5):
         learner.learn(2)
@@ -131,7 +136,7 @@ def test_before_it_heard_of_redis_it_serves_the_prior(held: Held, learner: Learn
     learner.learn()
     replica = Replica(bundle, ARMS, held, FACTS)
     assert replica.state is ReplicaState.STARTING
-    assert not replica.sums["default"].any()
+    assert not replica.learned.own["default"].any()
     assert replica.derived.keys() == {"a", "b", "c"}
     assert replica.derived["a"].mean.all()
 
@@ -144,7 +149,7 @@ def test_what_is_derived_is_the_policys_of_the_sums(
     untouched = replica.derived["b"]
     learner.learn()
     until(lambda: is_level(replica, learner.store, bundle))
-    learned = statistics.natural(replica.sums["default"])
+    learned = statistics.natural(replica.learned.own["default"])
     for arm in (ARMS[0], ARMS[2]):
         expected = policy_of(arm).derive(bundle.graph, learned, bundle.prior)
 
@@ -165,9 +170,9 @@ def test_rows_of_other_versions_and_namespaces_are_not_ours(
     learner.learn(version="20270101T000000Z")
     learner.learn(namespace="nobody's")
     learner.learn(namespace="other")
-    until(lambda: is_level(replica, learner.store, bundle) and replica.sums["other"].any())
-    assert not replica.sums["default"].any()
-    assert replica.sums.keys() == {"default", "other"}
+    until(lambda: is_level(replica, learner.store, bundle) and replica.learned.own["other"].any())
+    assert not replica.learned.own["default"].any()
+    assert replica.learned.own.keys() == {"default", "other"}
 
 
 def test_a_stream_that_was_trimmed_past_us_is_read_anew(
@@ -233,7 +238,7 @@ def test_a_redis_that_comes_back_older_is_read_anew(
         until(lambda: replica.state is ReplicaState.DEGRADED)
         shutil.rmtree(server.folder / "appendonlydir")
         shutil.copytree(tmp_path / "older", server.folder / "appendonlydir")
-        assert np.array_equal(replica.sums["default"], newer)  # it goes on with what it knew
+        assert np.array_equal(replica.learned.own["default"], newer)  # it goes on with what it knew
         server.start()
         assert not np.array_equal(redis_rows(store, bundle, "default"), newer)
         learner.learn(4)
@@ -255,13 +260,13 @@ def test_while_redis_is_away_it_serves_what_it_knows_and_says_so(
         learner.learn(2)
         replica = follow(Held(server.url))
         until(lambda: is_level(replica, store, bundle))
-        known, derived = replica.sums["default"].copy(), replica.derived["a"]
+        known, derived = replica.learned.own["default"].copy(), replica.derived["a"]
         assert replica.error is None
 
         server.kill()
         until(lambda: replica.state is ReplicaState.DEGRADED)
         assert replica.error
-        assert np.array_equal(replica.sums["default"], known)
+        assert np.array_equal(replica.learned.own["default"], known)
         assert replica.derived["a"] is derived
 
         server.start()
@@ -292,7 +297,7 @@ def test_a_redis_of_other_facts_is_not_followed(follow: Callable[..., Replica], 
     until(lambda: replica.state is ReplicaState.DEGRADED)
     assert replica.error is not None
     assert "shards is 4 there, 5 in the settings" in replica.error
-    assert not replica.sums["default"].any()
+    assert not replica.learned.own["default"].any()
 
 
 def test_freshness_is_observed_once_an_event_and_shard(
@@ -315,9 +320,131 @@ def test_impressions_are_those_of_the_edges(
     replica = follow(held)
     until(lambda: is_level(replica, learner.store, bundle))
     edges = np.array([3, 0, 7])
-    expected = replica.sums["default"][edges, 1] / 2**30
-    assert replica.impressions("default", edges).tolist() == expected.tolist()
+    expected = replica.learned.own["default"][edges, 1] / 2**30
+    own, inherited = replica.impressions("default", edges)
+    assert own.tolist() == expected.tolist()
+    assert inherited.tolist() == [0, 0, 0]
     assert replica.age_s >= 0
+
+
+# The audit
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The audit asks whenever it can, about few rows at a time."""
+    monkeypatch.setattr(audit, "EVERY_S", 0)
+    monkeypatch.setattr(audit, "ROWS_AT_A_TIME", 2)
+
+
+def counted(name: str) -> float:
+    return REGISTRY.get_sample_value(f"om_replica_{name}_total") or 0
+
+
+@pytest.mark.usefixtures("hurried")
+def test_while_events_pour_in_every_row_is_what_redis_holds(
+    follow: Callable[..., Replica], held: Held, learner: Learner, bundle: Bundle
+) -> None:
+    replica = follow(held)
+    until(lambda: is_level(replica, learner.store, bundle))
+    checked, mismatches, before = counted("checked"), counted("mismatches"), rereads()
+
+    def is_proved() -> bool:
+        learner.learn()
+        return counted("checked") > checked + 200
+
+    until(is_proved)
+    assert counted("mismatches") == mismatches
+    assert rereads() == before
+
+
+@pytest.mark.usefixtures("hurried")
+def test_a_row_that_somebody_wrote_in_redis_is_found(
+    follow: Callable[..., Replica], held: Held, learner: Learner, bundle: Bundle
+) -> None:
+    learner.learn(2)
+    replica = follow(held)
+    until(lambda: is_level(replica, learner.store, bundle))
+    mismatches, before = counted("mismatches"), rereads()
+    name = RowName("default", bundle.manifest.version, 5)
+    learner.store.client.setrange(learner.store.keys.row(name), 3, b"\x01")
+    assert not is_level(replica, learner.store, bundle)
+    until(lambda: is_level(replica, learner.store, bundle))
+    until(lambda: counted("mismatches") == mismatches + 1)
+    assert rereads() == before + 1
+
+
+@pytest.mark.usefixtures("hurried")
+def test_a_sum_that_changed_in_memory_is_found_and_mended(
+    follow: Callable[..., Replica], held: Held, learner: Learner, bundle: Bundle
+) -> None:
+    learner.learn(2)
+    replica = follow(held)
+    until(lambda: is_level(replica, learner.store, bundle))
+    optimistic = replica.derived["a"].optimistic
+    mismatches = counted("mismatches")
+    replica.learned.own["default"][7, 1] += 1 << 40
+    until(lambda: counted("mismatches") == mismatches + 1)
+    until(lambda: is_level(replica, learner.store, bundle))
+    until(lambda: np.array_equal(replica.derived["a"].optimistic, optimistic))
+
+
+@pytest.mark.usefixtures("hurried")
+def test_a_redis_that_went_back_and_says_nothing_is_noticed(
+    follow: Callable[..., Replica], held: Held, learner: Learner, bundle: Bundle
+) -> None:
+    learner.learn(3)
+    replica = follow(held)
+    until(lambda: is_level(replica, learner.store, bundle))
+    learner.store.client.flushall()
+    learner.store.prepare(FACTS)
+    until(lambda: is_level(replica, learner.store, bundle))
+    assert not replica.learned.own["default"].any()
+
+
+def test_whatever_happens_it_goes_on(
+    follow: Callable[..., Replica], held: Held, learner: Learner, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replica = follow(held)
+    until(lambda: is_level(replica, learner.store, bundle))
+    with monkeypatch.context() as broken:
+        broken.setattr(Learned, "apply", lambda *_: 1 / 0)
+        learner.learn()
+        until(lambda: replica.state is ReplicaState.DEGRADED)
+        assert replica.error is not None
+        assert "ZeroDivisionError" in replica.error
+    until(lambda: is_level(replica, learner.store, bundle))
+
+
+# Earlier bundles
+
+
+def test_learning_of_earlier_bundles_counts_and_goes_on_counting(
+    follow: Callable[..., Replica], held: Held, learner: Learner, bundle: Bundle
+) -> None:
+    child = child_of(bundle)
+    generations = trace(child.lineage, [bundle.lineage])
+    heirs, parents = generations[0].heirs, bundle.graph.num_edges
+    assert 0 < (heirs >= 0).sum() < parents
+
+    def inherits() -> bool:
+        inherited = statistics.zeros(child.graph.num_edges)
+        inherited[heirs[heirs >= 0]] = redis_rows(learner.store, bundle, "default")[heirs >= 0]
+        expected = redis_rows(learner.store, child, "default") + inherited
+        derived = policy_of(ARMS[0]).derive(child.graph, statistics.natural(expected), child.prior)
+        return bool(inherited.any()) and np.array_equal(replica.derived["a"].optimistic, derived.optimistic)
+
+    learner.learn(2)
+    replica = follow(held, bundle=child, generations=generations)
+    until(lambda: is_level(replica, learner.store, child) and inherits())
+    assert not replica.learned.own["default"].any()
+    learner.learn(2)  # late tokens of the earlier version
+    Learner(learner.store, child).learn(2)
+    learner.learn(namespace="other")
+    until(lambda: is_level(replica, learner.store, child) and inherits())
+    own, inherited = replica.impressions("default", np.arange(child.graph.num_edges))
+    assert own.any()
+    assert np.array_equal(own + inherited, statistics.natural(replica.learned.served("default")).n)
 
 
 def test_it_stops_when_told(held: Held, bundle: Bundle) -> None:

@@ -1,5 +1,6 @@
 """functions.lua in a real Valkey: what one call adds, and what it refuses."""
 
+import hashlib
 import struct
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
@@ -312,3 +313,33 @@ def test_users_items_do_not_depend_on_order_or_batching(
             newest[item] = max(newest.get(item, 0), issued_ms)
     by_time = sorted((issued_ms, item.to_bytes(4, "little"), item) for item, issued_ms in newest.items())
     assert found[0] == [(item, issued_ms) for issued_ms, _, item in by_time[-LIMITS.seen_items :]]
+
+
+# What rows are at one moment
+
+
+def test_checksums_are_those_of_the_rows_with_the_number_of_the_last_change(store: Store) -> None:
+    assert store.checksums(SHARD, []) == (0, [])
+    fold(store, deltas([row({0: (1, 2, 3), 2: (4, 5, 6)}), row({1: (1, 1, 1)}, 5)]))
+    fold(store, deltas([row({0: (1, 0, 0)})], expected=1, following=2))
+    names = [name(), name(9), name(5)]
+    found = store.checksums(SHARD, names)
+    assert found is not None
+    assert found.sequence == entries(store)[-1].sequence == 2
+    rows = store.rows(names)
+    assert rows[1] == b""
+    assert found.rows == [(len(one), hashlib.sha1(one).hexdigest()) for one in rows]
+
+
+def test_checksums_write_nothing_and_are_bounded(store: Store) -> None:
+    fold(store, deltas([row({0: (1, 2, 3)})]))
+    before = dump(store)
+    assert store.checksums(SHARD, [name(cluster) for cluster in range(SHARD, 4 * 256, 4)]) is not None
+    with pytest.raises(redis.ResponseError, match="OMARGS too many rows"):
+        store.checksums(SHARD, [name(cluster) for cluster in range(SHARD, 4 * 257, 4)])
+    assert dump(store) == before
+
+
+def test_a_server_without_the_function_has_no_checksums(store: Store) -> None:
+    store.client.function_flush()
+    assert store.checksums(SHARD, [name()]) is None
