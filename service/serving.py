@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
-import redis
-import redis.asyncio
 import structlog
 
 from bandit.bundle import BundleError
@@ -17,6 +15,7 @@ from service.feedback_log.base import FeedbackLog, LogReset, LogUnavailable
 from service.recommender import Recommender
 from service.replica import Replica
 from service.settings import Settings
+from service.store.connection import AsyncConnection
 from service.store.keys import Keys
 from service.store.redis import Store, connect
 from service.store.users import Users
@@ -42,7 +41,7 @@ class Serving:
         self.pseudonym_key = settings.pseudonym_bytes
         self.keys = Keys(settings.key_prefix, settings.shards)
         self.bundles = Bundles(settings.bundles, settings.bundle_wait_s)
-        self.users = Users(redis.asyncio.Redis.from_url(redis_url), self.keys)
+        self.users = Users(AsyncConnection(redis_url), self.keys)
         self.recommender: Recommender | None = None
         self.log: FeedbackLog | None = None
         self.epoch: bytes | None = None

@@ -1,4 +1,4 @@
-"""What tests share: a private Valkey, a store in it, settings that no environment reaches, a log in a file."""
+"""What tests share: a Valkey, a Redis Cluster, a store in either, settings that no environment reaches, a log."""
 
 import subprocess
 import time
@@ -15,6 +15,7 @@ from service.feedback_log.sqlite import SqliteLog
 from service.settings import Settings
 from service.store.keys import Keys
 from service.store.redis import Store, connect
+from tests.redis_cluster import RedisCluster
 
 # Tests never time things: a busy machine must not fail one.
 hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
@@ -27,7 +28,7 @@ DAY_S = 86_400
 
 
 @pytest.fixture(scope="session")
-def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def single_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a real Valkey, started as the embedded service starts it."""
     folder = tmp_path_factory.mktemp("valkey")
     with subprocess.Popen(embedded_valkey.command(folder), stdout=subprocess.DEVNULL) as server:
@@ -39,16 +40,28 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
+def valkey(single_valkey: str) -> str:
+    """The URL of the Redis that a test runs on: folders may name another."""
+    return single_valkey
+
+
+@pytest.fixture(scope="session")
+def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
+    """Three masters; who kills one starts it again."""
+    with RedisCluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
 def store(valkey: str) -> Iterator[Store]:
     """A store of four shards in an empty Valkey that has the functions; no facts are frozen yet."""
-    client = connect(valkey)
-    client.flushall()
-    client.config_set("maxmemory-policy", "noeviction")
-    store = Store(client, Keys("om", SHARDS))
+    store = Store(connect(valkey), Keys("om", SHARDS))
+    store.client.flushall()
+    store.client.config_set("maxmemory-policy", "noeviction")
     store.prepare({})
-    client.delete(store.keys.frozen())
+    store.client.delete(store.keys.frozen())
     yield store
-    client.close()
+    store.close()
 
 
 @pytest.fixture

@@ -8,32 +8,24 @@ from typing import Any, NamedTuple, cast
 
 import orjson
 import redis
-from redis.backoff import ExponentialBackoff
-from redis.retry import Retry
+from redis.cluster import ClusterNode
+from redis.exceptions import MovedError
 
 from service.store import changes, deltas
 from service.store.changes import Change, Tail
+from service.store.connection import Cluster, Connection, StoreError, in_redis_errors
 from service.store.deltas import Limits, ShardDeltas
 from service.store.keys import SEQUENCE, Keys, RowName, begin_field, watermark_field
+from service.store.streams import Streams
 
+__all__ = ["Store", "StoreError", "connect"]
 LIBRARY = resources.files("service.store").joinpath("functions.lua").read_text()
 ROWS_AT_A_TIME = 256
 
 
-class StoreError(Exception):
-    """Redis answers, but cannot serve us: the message says what to change."""
-
-
-def connect(url: str) -> redis.Redis:
-    """A client that answers bytes and retries a lost connection a few times before it raises."""
-    return redis.Redis.from_url(
-        url,
-        retry=Retry(ExponentialBackoff(cap=0.2, base=0.01), 3),
-        retry_on_error=[redis.ConnectionError, redis.TimeoutError],
-        socket_connect_timeout=2,
-        socket_timeout=5,
-        health_check_interval=10,
-    )
+def connect(url: str) -> Connection:
+    """The way to the Redis or the Redis Cluster at a URL; nothing is asked of it yet."""
+    return Connection(url)
 
 
 class Checksum(NamedTuple):
@@ -51,11 +43,17 @@ class Checksums(NamedTuple):
 
 
 class Store:
-    """The shards of one prefix in one Redis."""
+    """The shards of one prefix, in one Redis or spread over the masters of a cluster."""
 
-    def __init__(self, client: redis.Redis, keys: Keys) -> None:
-        self.client = client
+    def __init__(self, server: Connection | redis.Redis, keys: Keys) -> None:
         self.keys = keys
+        self._server = server
+        self._streams: Streams | None = None
+
+    @property
+    def client(self) -> redis.Redis:
+        """The client, a cluster's or a single server's: both have the same commands. Raises as Connection says."""
+        return self._server.client if isinstance(self._server, Connection) else self._server
 
     def prepare(self, frozen: Mapping[str, int]) -> None:
         """Load the function library and check what must hold before the first write.
@@ -64,14 +62,15 @@ class Store:
             StoreError: Redis may evict keys, or was set up with other facts.
             redis.RedisError: it cannot be reached.
         """
-        self.client.function_load(LIBRARY, replace=True)
-        try:
-            policy = cast(dict[str, str], self.client.config_get("maxmemory-policy"))
-        except redis.ResponseError:
-            policy = {}  # managed services forbid CONFIG
-        name = next(iter(policy.values()), "noeviction")
-        if _text(name) != "noeviction":
-            raise StoreError(f"Redis has maxmemory-policy {_text(name)}: it would forget; set it to noeviction")
+        for server in self._masters():
+            server.function_load(LIBRARY, replace=True)
+            try:
+                policy = cast(dict[str, str], server.config_get("maxmemory-policy"))
+            except redis.ResponseError:
+                policy = {}  # managed services forbid CONFIG
+            name = next(iter(policy.values()), "noeviction")
+            if _text(name) != "noeviction":
+                raise StoreError(f"Redis has maxmemory-policy {_text(name)}: it would forget; set it to noeviction")
         self.freeze(frozen)
 
     def freeze(self, facts: Mapping[str, int]) -> None:
@@ -112,15 +111,18 @@ class Store:
         Raises:
             redis.RedisError: some shards may have added, some not; ask for their watermarks.
         """
-        calls = [deltas.call(self.keys, field, delta, limits) for delta in shards]
-        try:
-            answers = self._call(calls)
-        except redis.ResponseError as error:
-            if "Function not found" not in str(error):
-                raise
-            # A Redis that came back empty has no library either. Calls that were not found have not run.
-            self.client.function_load(LIBRARY, replace=True)
-            answers = self._call(calls)
+        calls = [(delta.shard, *deltas.call(self.keys, field, delta, limits)) for delta in shards]
+        answers = self._call(calls)
+        # A server that came back empty, or is new in a cluster, has no library: calls that were not found have not run.
+        missed = [at for at, answer in enumerate(answers) if "Function not found" in str(answer)]
+        if missed:
+            for server in self._masters():
+                server.function_load(LIBRARY, replace=True)
+            for at, answer in zip(missed, self._call([calls[at] for at in missed]), strict=True):
+                answers[at] = answer
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
         return [(bool(added), int(watermark)) for added, watermark in answers]
 
     def rows(self, names: Sequence[RowName]) -> list[bytes]:
@@ -141,11 +143,11 @@ class Store:
 
     def changes(self, after: Mapping[int, str], block_ms: int) -> dict[int, list[Change]]:
         """Wait for entries after an id, by shard; {} if none came within `block_ms`."""
-        shards = {self.keys.changes(shard): shard for shard in after}
-        streams: dict[Any, Any] = {self.keys.changes(shard): last for shard, last in after.items()}
-        answer = self.client.xread(streams, block=block_ms)
-        pairs = answer.items() if isinstance(answer, dict) else (answer or [])
-        return {shards[_text(key)]: [changes.decode(entry) for entry in _entries(entries)] for key, entries in pairs}
+        if not isinstance(self.client, Cluster):
+            return self._read(self.client, after, block_ms)
+        if self._streams is None:
+            self._streams = Streams(self.keys.shards, self._read_shard)
+        return self._streams.changes(after, block_ms)
 
     def totals(self) -> dict[str, int]:
         """Events by outcome, summed over the shards."""
@@ -160,7 +162,9 @@ class Store:
 
     def close(self) -> None:
         """Let the connections go."""
-        self.client.close()
+        if self._streams is not None:
+            self._streams.close()
+        self._server.close()
 
     def checksums(self, shard: int, names: Sequence[RowName]) -> Checksums | None:
         """Checksums of rows of one shard, at most 256; None where the server lacks the function."""
@@ -174,11 +178,48 @@ class Store:
         pairs = zip(answer[1::2], answer[2::2], strict=True)
         return Checksums(int(answer[0]), [Checksum(int(length), _text(sha1)) for length, sha1 in pairs])
 
-    def _call(self, calls: Sequence[tuple[list[str], list[Any]]]) -> list[Any]:
-        pipeline = self.client.pipeline(transaction=False)
-        for keys, arguments in calls:
-            pipeline.fcall("om_fold", len(keys), *keys, *arguments)
-        return pipeline.execute()
+    def _masters(self) -> Sequence[redis.Redis]:
+        """The servers that hold shards, as they are now."""
+        client = self.client
+        if not isinstance(client, Cluster):
+            return [client]
+        in_redis_errors(client.nodes_manager.initialize)()
+        return [client.get_redis_connection(node) for node in client.get_primaries()]
+
+    def _call(self, calls: Sequence[tuple[int, list[str], list[Any]]]) -> list[Any]:
+        """Answers of the function, or the errors in their places."""
+        client = self.client
+        pipeline: Any = client.pipeline(transaction=False)
+        for shard, keys, arguments in calls:
+            # Where a call goes is said: the client would send all of it twice to ask which of it are keys.
+            where: dict[str, Any] = {"target_nodes": self._node(client, shard)} if isinstance(client, Cluster) else {}
+            pipeline.execute_command("FCALL", "om_fold", len(keys), *keys, *arguments, **where)
+        answers: list[Any] = pipeline.execute(raise_on_error=False)
+        return answers
+
+    def _node(self, cluster: Cluster, shard: int) -> ClusterNode:
+        node: ClusterNode = in_redis_errors(cluster.get_node_from_key)(self.keys.watermarks(shard))
+        return node
+
+    def _read_shard(self, shard: int, last: str, block_ms: int) -> list[Change]:
+        """What a cluster's shard tells after an id."""
+        cluster = cast(Cluster, self.client)
+        try:
+            server = cluster.get_redis_connection(self._node(cluster, shard))
+            return self._read(server, {shard: last}, block_ms).get(shard, [])
+        except MovedError as moved:
+            in_redis_errors(cluster.nodes_manager.move_slot)(moved)
+            return []
+        except (redis.ConnectionError, redis.TimeoutError):
+            in_redis_errors(cluster.nodes_manager.initialize)()  # another may hold its shards now
+            raise
+
+    def _read(self, server: redis.Redis, after: Mapping[int, str], block_ms: int) -> dict[int, list[Change]]:
+        shards = {self.keys.changes(shard): shard for shard in after}
+        streams: dict[Any, Any] = {self.keys.changes(shard): last for shard, last in after.items()}
+        answer = server.xread(streams, block=block_ms)
+        pairs = answer.items() if isinstance(answer, dict) else (answer or [])
+        return {shards[_text(key)]: [changes.decode(entry) for entry in _entries(entries)] for key, entries in pairs}
 
 
 def _entries(entries: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:

@@ -76,7 +76,7 @@ def user_items(store: Store, *, rewarded: bool = False, user: bytes = USER) -> l
 
 def dump(store: Store) -> dict[str, tuple[object, object]]:
     """All that Redis holds, expiry times included."""
-    keys = [key.decode() for key in cast(list[bytes], store.client.keys("*"))]
+    keys = [key.decode() for key in store.client.scan_iter("*", count=1000)]
     return {key: (store.client.dump(key), store.client.pexpiretime(key)) for key in keys}
 
 

@@ -4,15 +4,16 @@ import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-import redis.asyncio
 
 from service.store import users as store_users
+from service.store.connection import AsyncConnection, Cluster
 from service.store.keys import Keys
 from service.store.redis import Store
-from service.store.users import PATIENCE_S, Users, UsersUnavailable
+from service.store.users import MOST_WAITING, PATIENCE_S, Users, UsersUnavailable
 
 KEYS = Keys("om", 4)
 USER = bytes(range(16))
@@ -27,7 +28,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def ask(url: str, *, rewarded: bool = False) -> list[int]:
     async def asked() -> list[int]:
-        users = Users(redis.asyncio.Redis.from_url(url), KEYS)
+        users = Users(AsyncConnection(url), KEYS)
         try:
             found = await users.items(USER, rewarded=rewarded)
             assert found.dtype == np.uint32
@@ -91,10 +92,10 @@ def test_after_a_timeout_the_next_question_gets_its_own_answer(
     """A connection whose answer nobody awaited must not give it to the next who asks."""
     remember(store, [1], rewarded=False)
     remember(store, [2], rewarded=True)
-    server = int(store.client.info("server")["process_id"])
+    server = process_of(store)
 
     async def asked() -> list[int]:
-        users = Users(redis.asyncio.Redis.from_url(valkey, max_connections=1), KEYS)
+        users = Users(AsyncConnection(valkey), KEYS)
         try:
             await users.items(USER, rewarded=False)
             os.kill(server, signal.SIGSTOP)
@@ -109,3 +110,45 @@ def test_after_a_timeout_the_next_question_gets_its_own_answer(
             await users.close()
 
     assert asyncio.run(asked()) == [2]
+
+
+def test_questions_without_an_answer_do_not_pile_up(silent: str) -> None:
+    async def asked() -> list[str]:
+        users = Users(AsyncConnection(silent), KEYS)
+        answers = await asyncio.gather(
+            *(users.items(USER, rewarded=False) for _ in range(MOST_WAITING + 5)), return_exceptions=True
+        )
+        await users.close()
+        return [str(answer) for answer in answers]
+
+    answers = asyncio.run(asked())
+    assert answers.count("too many wait for an answer") == 5
+    assert answers.count("no answer in time") == MOST_WAITING
+
+
+def test_a_question_goes_on_when_who_asked_is_cancelled(store: Store, valkey: str) -> None:
+    """The connection is not given to anybody before its answer is read."""
+    remember(store, [1], rewarded=False)
+
+    async def asked() -> list[object]:
+        users = Users(AsyncConnection(valkey), KEYS)
+        caller = asyncio.create_task(users.items(USER, rewarded=False))
+        await asyncio.sleep(0)
+        (question,) = users._questions
+        caller.cancel()
+        ended = await asyncio.gather(caller, question, return_exceptions=True)
+        await users.close()
+        return list(ended)
+
+    cancelled, found = asyncio.run(asked())
+    assert isinstance(cancelled, asyncio.CancelledError)
+    assert found == [(1).to_bytes(4, "little")]
+
+
+def process_of(store: Store) -> int:
+    """The process id of the server that holds the user."""
+    client: Any = store.client
+    if isinstance(client, Cluster):
+        cluster: Any = client
+        client = cluster.get_redis_connection(cluster.get_node_from_key(store.keys.user(USER, rewarded=False)))
+    return int(client.info("server")["process_id"])
