@@ -9,7 +9,7 @@ SECONDS ?= 120
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve train test test-kafka check format kafka loadtest bench compose-smoke clean
+.PHONY: help install demo serve train test test-cluster check format kafka loadtest bench compose-smoke clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -33,11 +33,11 @@ serve: $(INSTALLED) ## Keep the service running on http://127.0.0.1:8000 with th
 train: $(INSTALLED) ## Train on the default data set and publish a bundle
 	@$(BIN)/python -m offline run
 
-test: $(INSTALLED) ## Run the tests (those that need Kafka: make test-kafka)
-	@$(BIN)/python -m pytest -m 'not kafka' $(PYTEST_ARGS)
+test: $(INSTALLED) ## Run the tests (those that need Kafka or a Redis Cluster: make test-cluster)
+	@$(BIN)/python -m pytest -m 'not kafka and not cluster' $(PYTEST_ARGS)
 
-test-kafka: $(INSTALLED) ## Run the tests against a real Apache Kafka that they start themselves
-	@$(BIN)/python -m pytest -m kafka $(PYTEST_ARGS)
+test-cluster: $(INSTALLED) ## Start a real Apache Kafka and a Redis Cluster, run the tests that need them, stop both
+	@$(BIN)/python -m pytest -m 'kafka or cluster' $(PYTEST_ARGS)
 
 check: $(INSTALLED) ## ruff and mypy --strict
 	@$(BIN)/ruff check .

@@ -13,7 +13,8 @@ import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.cluster import ClusterNode, ClusterPipeline
-from redis.exceptions import RedisClusterException
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
+from redis.exceptions import MovedError, RedisClusterException
 from redis.retry import Retry
 
 Given = ParamSpec("Given")
@@ -117,49 +118,76 @@ def in_redis_errors(call: Callable[Given, Answer]) -> Callable[Given, Answer]:
 
 
 class AsyncConnection:
-    """The same for coroutines. One lost connection is tried again, since Redis may have been restarted."""
+    """The same for coroutines, which ask single questions. A server that is away does not touch what others are asked.
 
-    def __init__(self, url: str, **options: Any) -> None:
-        """`options` are the client's own."""
+    redis-py's own client of a cluster closes all its connections when one of the servers fails, and leaks some.
+    """
+
+    def __init__(self, url: str) -> None:
         self._urls = each_host(url)
-        self._options = {"retry": AsyncRetry(NoBackoff(), 1), **REQUEST_PATIENCE, **options}
-        self._client: redis.asyncio.Redis | None = None
+        self._clients: dict[str, redis.asyncio.Redis] = {}
+        self._holders: list[redis.asyncio.Redis] | None = None  # by slot
         self._finding = asyncio.Lock()
 
-    async def client(self) -> redis.asyncio.Redis:
-        """The client. Raises StoreError and redis.RedisError; when it does, ask again later."""
-        if self._client is None:
-            async with self._finding:
-                self._client = self._client or await self._find()
-        return self._client
+    async def ask(self, command: str, key: str, *arguments: Any) -> Any:
+        """Run a command on the server that holds a key.
+
+        Raises:
+            StoreError: several hosts that are not a cluster.
+            redis.RedisError: nobody answers; the next question looks for the servers anew.
+        """
+        for moved in (False, True):
+            holders = self._holders or await self._find()
+            client: Any = holders[key_slot(key.encode())]
+            try:
+                return await client.execute_command(command, key, *arguments)
+            except MovedError:
+                self._holders = None
+                if moved:
+                    raise
+            except (redis.ConnectionError, redis.TimeoutError):
+                self._holders = None
+                raise
+        raise AssertionError
 
     async def close(self) -> None:
         """Let the connections go."""
-        if self._client is not None:
-            await self._client.aclose()
-
-    async def _find(self) -> redis.asyncio.Redis:
-        failure: redis.RedisError | None = None
-        for url in self._urls:
-            client = redis.asyncio.Redis.from_url(url, **self._options)
-            try:
-                mode = _mode(await cast(Any, client).execute_command("HELLO"))
-            except redis.RedisError as error:
-                await client.aclose()
-                failure = error
-                continue
-            if mode != "cluster" and len(self._urls) == 1:
-                return client
+        for client in self._clients.values():
             await client.aclose()
-            if mode != "cluster":
+
+    async def _find(self) -> list[redis.asyncio.Redis]:
+        async with self._finding:
+            if self._holders is not None:
+                return self._holders
+            failure: redis.RedisError | None = None
+            for url in self._urls:
+                try:
+                    self._holders = await self._holders_by(url)
+                except redis.RedisError as error:
+                    failure = error
+                else:
+                    return self._holders
+            raise failure or redis.ConnectionError("no host")
+
+    async def _holders_by(self, url: str) -> list[redis.asyncio.Redis]:
+        """The client of every slot, as the server at `url` knows it."""
+        client: Any = self._client(url)
+        if _mode(await client.execute_command("HELLO")) != "cluster":
+            if len(self._urls) > 1:
                 raise StoreError(NOT_A_CLUSTER)
-            found = redis.asyncio.RedisCluster.from_url(
-                url,
-                startup_nodes=[_node(redis.asyncio.cluster.ClusterNode, one) for one in self._urls],
-                **self._options,
-            )
-            return cast(redis.asyncio.Redis, found)
-        raise failure or redis.ConnectionError("no host")
+            return [client] * REDIS_CLUSTER_HASH_SLOTS
+        holders = [client] * REDIS_CLUSTER_HASH_SLOTS
+        for first, last, (host, port, *_), *_ in await client.execute_command("CLUSTER SLOTS"):
+            holder = self._client(_at(url, host.decode(), port)) if host else client
+            holders[first : last + 1] = [holder] * (last + 1 - first)
+        return holders
+
+    def _client(self, url: str) -> redis.asyncio.Redis:
+        if url not in self._clients:
+            # One lost connection is tried again: the server may have been restarted.
+            retry = AsyncRetry(NoBackoff(), 1)
+            self._clients[url] = redis.asyncio.Redis.from_url(url, retry=retry, **REQUEST_PATIENCE)
+        return self._clients[url]
 
 
 def _some_retries() -> Retry:
@@ -175,10 +203,18 @@ def _mode(hello: Any) -> str:
 
 @in_redis_errors
 def _cluster(urls: list[str]) -> Cluster:
-    nodes = [_node(ClusterNode, url) for url in urls]
+    nodes = [_node(url) for url in urls]
     return Cluster(url=urls[0], startup_nodes=nodes, retry=_some_retries(), health_check_interval=10, **PATIENCE)
 
 
-def _node(kind: Any, url: str) -> Any:
+def _node(url: str) -> ClusterNode:
     parts = urlsplit(url)
-    return kind(parts.hostname or "localhost", parts.port or 6379)
+    return ClusterNode(parts.hostname or "localhost", parts.port or 6379)  # type: ignore[no-untyped-call]
+
+
+def _at(url: str, host: str, port: int) -> str:
+    """The same URL for another server."""
+    parts = urlsplit(url)
+    credentials, at, _ = parts.netloc.rpartition("@")
+    name = f"[{host}]" if ":" in host else host
+    return parts._replace(netloc=f"{credentials}{at}{name}:{port}").geturl()

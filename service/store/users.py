@@ -8,7 +8,6 @@ from typing import cast
 import numpy as np
 import redis
 from numpy.typing import NDArray
-from redis.exceptions import RedisClusterException
 
 from service.store.connection import AsyncConnection, StoreError
 from service.store.keys import Keys
@@ -47,7 +46,7 @@ class Users:
         try:
             async with asyncio.timeout(PATIENCE_S):
                 found = await asyncio.shield(question)
-        except (redis.RedisError, RedisClusterException, StoreError, TimeoutError) as error:
+        except (redis.RedisError, StoreError, TimeoutError) as error:
             raise UsersUnavailable(str(error) or "no answer in time") from error
         return np.frombuffer(b"".join(found), dtype="<u4")
 
@@ -59,8 +58,7 @@ class Users:
         await self._connection.close()
 
     async def _ask(self, key: str) -> list[bytes]:
-        client = await self._connection.client()
-        return cast(list[bytes], await client.zrange(key, 0, -1))
+        return cast(list[bytes], await self._connection.ask("ZRANGE", key, 0, -1))
 
     def _end(self, question: asyncio.Task[list[bytes]]) -> None:
         self._questions.discard(question)

@@ -26,17 +26,25 @@ def test_several_hosts_share_what_else_a_url_says(url: str, hosts: list[str]) ->
     assert each_host(url) == hosts
 
 
-def asked(url: str) -> str:
-    """The kind of client that coroutines get."""
+def asked(url: str) -> list[object]:
+    """What coroutines find under the keys of eight shards."""
 
-    async def found() -> str:
+    async def found() -> list[object]:
         connection = AsyncConnection(url)
         try:
-            return type(await connection.client()).__name__
+            return [await connection.ask("GET", f"{{{shard}}}:name") for shard in range(8)]
         finally:
             await connection.close()
 
     return asyncio.run(found())
+
+
+def name_shards(client: redis.Redis) -> list[object]:
+    """Put what `asked` should find."""
+    names = [f"shard {shard}".encode() for shard in range(8)]
+    for shard, name in enumerate(names):
+        client.set(f"{{{shard}}}:name", name)
+    return list(names)
 
 
 @pytest.mark.parametrize("protocol", [2, 3])
@@ -44,8 +52,8 @@ def test_one_server_is_found(single_valkey: str, protocol: int) -> None:
     connection = Connection(f"{single_valkey}?protocol={protocol}")
     assert type(connection.client) is redis.Redis
     assert connection.client is connection.client
+    assert name_shards(connection.client) == asked(f"{single_valkey}?protocol={protocol}")
     connection.close()
-    assert asked(f"{single_valkey}?protocol={protocol}") == "Redis"
 
 
 @pytest.mark.cluster
@@ -56,8 +64,8 @@ def test_a_cluster_is_found_from_any_of_its_nodes(redis_cluster: RedisCluster, p
         connection = Connection(url)
         assert isinstance(connection.client, Cluster)
         assert len(connection.client.get_primaries()) == 3
+        assert name_shards(connection.client) == asked(url)
         connection.close()
-        assert asked(url) == "RedisCluster"
 
 
 @pytest.mark.cluster
@@ -65,8 +73,27 @@ def test_a_cluster_is_found_while_the_first_host_is_down(redis_cluster: RedisClu
     url = f"redis://127.0.0.1:1,127.0.0.1:{redis_cluster.nodes[2].port}"
     connection = Connection(url)
     assert isinstance(connection.client, Cluster)
+    assert name_shards(connection.client) == asked(url)
     connection.close()
-    assert asked(url) == "RedisCluster"
+
+
+@pytest.mark.cluster
+def test_coroutines_follow_a_key_that_moves(redis_cluster: RedisCluster) -> None:
+    connection = Connection(redis_cluster.url)
+    names = name_shards(connection.client)
+
+    async def found() -> list[object]:
+        slow = AsyncConnection(redis_cluster.url)
+        seen = [await slow.ask("GET", "{3}:name")]
+        home = redis_cluster.holder("{3}:name")
+        for target in ((home + 1) % 3, home):
+            await asyncio.to_thread(redis_cluster.move, "{3}:name", target)
+            seen.append(await slow.ask("GET", "{3}:name"))
+        await slow.close()
+        return seen
+
+    assert asyncio.run(found()) == [names[3]] * 3
+    connection.close()
 
 
 def test_nothing_is_asked_before_it_is_needed_and_it_is_asked_until_somebody_answers(tmp_path: Path) -> None:
