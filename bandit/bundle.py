@@ -133,11 +133,19 @@ def write(bundle: Bundle, root: str) -> str:
     return f"{root.rstrip('/')}/{bundle.manifest.version}"
 
 
-def versions(root: str) -> list[str]:
-    """The versions under `root`, oldest first by their names (they begin with their time); [] if there is no root."""
+def versions(root: str, newer_than: str = "") -> list[str]:
+    """The versions under `root`, oldest first by their names (they begin with their time); [] if there is no root.
+
+    To ask for those newer than the one that is known costs an object store one request, however many there are.
+    """
     fs, path = fsspec.core.url_to_fs(root)
     fs.invalidate_cache()
-    return sorted(found.split("/")[-2] for found in fs.glob(f"{path.rstrip('/')}/*/{MANIFEST}"))
+    path = path.rstrip("/")
+    try:
+        names = sorted({found.rstrip("/").rsplit("/", 1)[-1] for found in fs.ls(path, detail=False)})
+    except FileNotFoundError:
+        return []
+    return [name for name in names if name > newer_than and fs.exists(f"{path}/{name}/{MANIFEST}")]
 
 
 def read_manifest(root: str, version: str) -> Manifest:

@@ -55,6 +55,8 @@ def trace(heir: Ancestor, ancestors: Sequence[Ancestor]) -> list[Generation]:
     number = {item_id: item for item, item_id in enumerate(heir.item_ids)}
     clusters = np.arange(heir.graph.num_clusters, dtype=np.int32)
     generations, child = [], heir
+    if len({heir.version, *(ancestor.version for ancestor in ancestors)}) <= len(ancestors):
+        raise ValueError(f"{heir.version} descends from itself")
     for ancestor in ancestors:
         if child.parent_version != ancestor.version:
             raise ValueError(f"the parent of {child.version} is {child.parent_version}, not {ancestor.version}")

@@ -11,7 +11,7 @@ from prometheus_client import Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import metrics
-from service.api import events, health, items, problems, recommendations
+from service.api import bundles, events, health, items, problems, recommendations
 from service.api.access import Access
 from service.api.direct import DirectPath
 from service.serving import Serving
@@ -33,7 +33,7 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
 
     app = FastAPI(title="Online Matching", version="0.1.0", description=DESCRIPTION, lifespan=lifespan)
     problems.install(app)
-    for resource in (recommendations, events, items, health):
+    for resource in (recommendations, events, items, bundles, health):
         app.include_router(resource.router)
     app.add_middleware(Timing)
     return app

@@ -53,6 +53,7 @@ class Replica:
         learned: the sums, its own and inherited.
         derived: what each arm's policy makes of them, by arm.
         state, error: how well it stands, and what ails it.
+        level: set once all rows have been read.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Replica:
         """
         self.state = ReplicaState.STARTING
         self.error: str | None = None
+        self.level = Event()
         self._frozen = frozen
         self._bundle = bundle
         self._arms = tuple(arms)
@@ -136,11 +138,11 @@ class Replica:
             for shard in missing:
                 self._read(shard)
             self._derive(set(self.learned.own))
+            self._is_well()
+            self.level.set()
             logger.info("shards read", shards=len(missing), version=self.learned.version)
         changes = self._store.changes({shard: tail.id for shard, tail in self._tails.items()}, BLOCK_MS)
-        self._heard = time.monotonic()
-        self.state, self.error = ReplicaState.FOLLOWING, None
-        metrics.REPLICA_AGE_SECONDS.set(0)
+        self._is_well()
         dirty: set[str] = set()
         applied: list[Change] = []
         for shard, entries in changes.items():
@@ -160,6 +162,11 @@ class Replica:
                 self._pause(PAUSE_PER_DERIVE * seconds)
         if self._audit.is_due():
             self._ask()
+
+    def _is_well(self) -> None:
+        self._heard = time.monotonic()
+        self.state, self.error = ReplicaState.FOLLOWING, None
+        metrics.REPLICA_AGE_SECONDS.set(0)
 
     def _pause(self, seconds: float) -> None:
         self._stopping.wait(seconds)

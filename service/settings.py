@@ -111,6 +111,7 @@ class Settings(BaseSettings):
     call_edges: int = Field(8192, ge=6400, description="most edges one function call in Redis may add to")
     seen_items: int = Field(500, ge=0, description="newest seen items kept per user")
     recent_items: int = Field(50, ge=0, description="newest rewarded items kept per user")
+    generations: int = Field(1, ge=0, description="earlier bundles whose learning counts; 0: begin from the prior")
     bundle_wait_s: float = Field(60, ge=0, description="how long the fold waits for a bundle that a token names")
 
     @model_validator(mode="after")

@@ -45,10 +45,18 @@ async def exposition(request: Request) -> Response:
 
 
 def _bundle(serving: Serving) -> dict[str, Any]:
-    if serving.recommender is None:
-        return {"ok": False, "detail": serving.bundle_error or "loading"}
-    told: dict[str, Any] = {"ok": True, "version": serving.recommender.bundle.manifest.version}
-    return told | {"refused": serving.bundles.refused} if serving.bundles.refused else told
+    switch = serving.switch
+    if switch.recommender is None:
+        return {"ok": False, "detail": switch.error or "loading"}
+    told: dict[str, Any] = {"ok": switch.error is None, "version": switch.version}
+    details = [detail for detail in (switch.error, switch.missing) if detail is not None]
+    more = {
+        "pinned": switch.asked.version,
+        "inherits": [generation.version for generation in switch.recommender.replica.learned.generations],
+        "refused": serving.bundles.refused,
+        "detail": "; ".join(details),
+    }
+    return told | {name: value for name, value in more.items() if value}
 
 
 def _redis(serving: Serving) -> dict[str, Any]:

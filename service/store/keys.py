@@ -1,6 +1,7 @@
 """The keys in Redis. Every key of a shard carries the hash tag {shard}, so a shard lives in one slot of a cluster.
 
     om:frozen                     facts that may not change: S, P, N
+    om:active                     hash: number of a change → which bundle an operator asked for
     om:{3}:watermarks             hash: <epoch>:<partition> → next offset; <epoch>:<partition>:begin → where counting
                                   began, if not at 0; `sequence` → entries ever put into `changes`
     om:{3}:changes                stream: new absolute values of the edges that a fold touched
@@ -54,6 +55,10 @@ class Keys(NamedTuple):
     def frozen(self) -> str:
         """Facts that may not change."""
         return f"{self.prefix}:frozen"
+
+    def active(self) -> str:
+        """Which bundle operators asked for."""
+        return f"{self.prefix}:active"
 
     def watermarks(self, shard: int) -> str:
         """Next offsets not yet folded."""

@@ -87,6 +87,7 @@ def test_without_ancestors_there_are_no_generations() -> None:
     [
         (of("3", "1", [[0]], [0]), "the parent of 3 is 1, not 2"),
         (of("3", None, [[0]]), "the parent of 3 is None, not 2"),
+        (of("2", "2", [[0]], [0]), "2 descends from itself"),
         (of("3", "2", [[0]], [1]), "3 names clusters as parents that 2 does not have"),
     ],
 )

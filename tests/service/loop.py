@@ -49,7 +49,9 @@ class Loop:
 
     @property
     def bundle(self) -> Bundle:
-        """What is served."""
+        """What is served, or will be."""
+        if self.serving.recommender is not None:
+            return self.serving.recommender.bundle
         assert self._served is not None
         return self._served
 
@@ -93,10 +95,16 @@ class Loop:
         until(self.is_level)
 
     def is_level(self) -> bool:
-        """Whether the replica holds what Redis holds, and serves it."""
-        return self.replica.state is ReplicaState.FOLLOWING and all(
-            np.array_equal(sums, self.rows(namespace)) for namespace, sums in self.replica.learned.own.items()
-        )
+        """Whether the replica holds what Redis holds, of the bundle and of its ancestors."""
+        if self.replica.state is not ReplicaState.FOLLOWING:
+            return False
+        learned, keys = self.replica.learned, self._store.keys
+        for shard in range(keys.shards):
+            names = learned.names(keys, shard)
+            for name, row in zip(names, self._store.rows(names), strict=True):
+                if learned.row(name) != row.ljust(len(learned.row(name)), b"\0"):
+                    return False
+        return True
 
     def rows(self, namespace: str) -> NDArray[np.int64]:
         """What Redis holds of every edge of the bundle."""

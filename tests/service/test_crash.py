@@ -1,17 +1,12 @@
 """Kill -9 of the fold and of a Valkey that really forgets, in mid-traffic: it goes on by itself, and adds up."""
 
 import json
-import random
 import shutil
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from threading import Event, Thread
 from typing import Any
 from urllib.parse import quote
 
-import httpx2
 import psutil
 import pytest
 
@@ -25,64 +20,11 @@ from tests.bundles import small_bundle
 from tests.conftest import DAY_S, PARTITIONS, SHARDS
 from tests.service.servers import LocalService, PrivateValkey, until
 from tests.service.single_pass import Rules, single_pass, statistics_in, whole_log
+from tests.service.traffic import Traffic, is_folded
 
 ARMS = [{"name": "default"}, {"name": "paper", "policy": "diag_linucb", "namespace": "paper"}]
 WINDOW = 1 << 18
 BUNDLE = small_bundle()
-
-
-class Traffic:
-    """A client that asks, reports, clicks and repeats itself; notes what was accepted and what should not happen."""
-
-    def __init__(self, url: str) -> None:
-        self.accepted = 0
-        self.resent = 0
-        self.unserved: list[str] = []
-        self._client = httpx2.Client(base_url=url, timeout=30)
-        self._random = random.Random(0)
-        self._said: list[dict[str, Any]] = []
-
-    def visit(self) -> None:
-        chance = self._random
-        user = f"user {chance.randrange(30)}" if chance.random() < 0.5 else "user-0"
-        asked = {"user_id": user, "limit": chance.randint(1, 20), "exclude_seen": chance.random() < 0.3}
-        answer = self._client.post("/v1/recommendations", json=asked)
-        if answer.status_code != 200:
-            self.unserved.append(answer.text)
-            return
-        slate = answer.json()
-        said = {"attribution_token": slate["attribution_token"]}
-        items = [item["item_id"] for item in slate["items"]]
-        events: list[dict[str, Any]] = [{"type": "impression"} | said] if chance.random() < 0.8 else []
-        clicked = [item_id for item_id in items if chance.random() < 0.1]
-        events += [{"type": "reward", "item_id": item_id, "value": chance.random()} | said for item_id in clicked]
-        if self._said and chance.random() < 0.3:
-            events += chance.sample(self._said, min(3, len(self._said)))
-            self.resent += 1
-        self._send(events)
-
-    def _send(self, events: list[dict[str, Any]]) -> None:
-        self._said = (self._said + events)[-200:]
-        if events:
-            told = self._client.post("/v1/events", json=events).json()["events"]
-            self.accepted += sum(verdict["verdict"] == "accepted" for verdict in told)
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        done = Event()
-
-        def run() -> None:
-            while not done.wait(0.005):
-                self.visit()
-
-        thread = Thread(target=run)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
-            self._client.close()
 
 
 @pytest.fixture
@@ -99,10 +41,10 @@ def test_whoever_is_killed_it_goes_on_and_adds_up(service: LocalService, tmp_pat
         traffic = Traffic(str(service.client.base_url))
         with traffic.running():
             for round_ in range(2):
-                wait_for_progress(traffic)
+                traffic.wait_for_progress()
                 kill(service, "fold")
                 log.append(b"nobody's", b"senseless").result(10)
-                wait_for_progress(traffic)
+                traffic.wait_for_progress()
                 before = watermarks(store, log)
                 remembered = kill_and_forget(service, tmp_path / f"copy {round_}", log.epoch())
                 assert sum(remembered) < sum(before)
@@ -131,18 +73,8 @@ def test_whoever_is_killed_it_goes_on_and_adds_up(service: LocalService, tmp_pat
         store.close()
 
 
-def wait_for_progress(traffic: Traffic, accepted: int = 300) -> None:
-    goal = traffic.accepted + accepted
-    until(lambda: traffic.accepted >= goal)
-
-
 def watermarks(store: Store, log: SqliteLog) -> list[int]:
     return [offset for found in store.watermarks(log.epoch(), range(PARTITIONS)).values() for offset in found]
-
-
-def is_folded(store: Store, log: SqliteLog) -> bool:
-    found = store.watermarks(log.epoch(), range(PARTITIONS))
-    return all(min(offsets) == log.bounds(partition)[1] for partition, offsets in found.items())
 
 
 def kill(service: LocalService, name: str) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from bandit import bundle
 from service import serving as module
+from service import switch
 from service.feedback_log import open_log
 from service.settings import Settings
 from service.store.redis import Store
@@ -20,7 +21,9 @@ from tests.service.single_pass import whole_log
 
 @pytest.fixture(autouse=True)
 def _watchful(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "WATCH_EVERY_S", 0.02)
+    monkeypatch.setattr(switch, "WATCH_EVERY_S", 0.02)
+    monkeypatch.setattr(module, "SEEK_LOG_EVERY_S", 0.02)
+    monkeypatch.setattr(module, "CHECK_LOG_EVERY_S", 0.02)
 
 
 def serves(loop: Loop) -> bool:
