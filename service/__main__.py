@@ -1,4 +1,4 @@
-"""`python -m service`: everything on this machine; `python -m service api` and `fold`: one part, for clusters."""
+"""`python -m service`: everything on this machine; `api`, `fold`, `verify`: one part of it, for clusters."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from service.feedback_log.base import LogReset
 from service.fold import process as fold_process
 from service.settings import Settings
 from service.store.redis import StoreError
+from service.verification import process as verification
 
 cli = typer.Typer(
     help="Recommendations that learn from every click. Settings are environment variables: see the README's table.",
@@ -67,6 +68,28 @@ def fold(
         fold_process.run(settings, embedded.redis_url(settings), begin=begin)
     except (StoreError, LogReset) as error:
         _fail(str(error))
+
+
+@cli.command()
+def verify(
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Set right what differs. Without it nothing in Redis is touched.")
+    ] = False,
+    every: Annotated[
+        float | None, typer.Option(help="Verify every so many seconds, for ever, in the background.", min=1)
+    ] = None,
+) -> None:
+    """Recompute the statistics from the feedback log and compare them with what is live, edge by edge.
+
+    Traffic may go on. Prints a table, and last one JSON object; exit code 1 when something differs.
+    """
+    settings = _settings("verify")
+    end_with_supervisor()
+    try:
+        code = verification.run(settings, embedded.redis_url(settings), every_s=every, repair=repair)
+    except verification.FAILURES as error:
+        _fail(str(error))
+    raise typer.Exit(code)
 
 
 @cli.command("settings")

@@ -49,3 +49,14 @@ FOLD_STOPPED = Gauge("om_fold_stopped", "1 for a partition that waits for an ope
 FOLD_BATCH_SECONDS = Histogram("om_fold_batch_seconds", "Time to fold a batch of one partition.", buckets=MILLISECONDS)
 FOLD_FENCED = Counter("om_fold_fenced", "Function calls refused since a shard's watermark was another.")
 FOLD_REPLAYS = Counter("om_fold_replays", "Partitions read again since Redis went back, or was away.")
+# Verification
+VERIFY_EDGES_COMPARED = Gauge("om_verify_edges_compared", "Edges that the last pass compared with the log.")
+VERIFY_EDGES_DIFFERENT = Gauge("om_verify_edges_different", "Edges that differed from the log in the last pass.")
+VERIFY_LOST = Gauge("om_verify_lost", "Edges that held less than the log says.")
+VERIFY_COUNTED_TWICE = Gauge("om_verify_counted_twice", "Edges that held more than the log says.")
+VERIFY_TOTALS_DIFFERENT = Gauge("om_verify_totals_different", "Counts of events by outcome that differed.")
+VERIFY_SECONDS = Gauge("om_verify_seconds", "Time that the last pass took.")
+VERIFY_FAILURES = Counter("om_verify_failures", "Passes that could not be made; the log says why.")
+VERIFY_LAST_SUCCESS = Gauge(
+    "om_verify_last_success_timestamp", "When a pass last found that everything equals the log, in Unix seconds."
+)

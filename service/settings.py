@@ -78,6 +78,7 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="address the API listens on")
     port: int = Field(8000, ge=0, le=65535, description="port the API listens on")
     fold_port: int = Field(8001, ge=0, le=65535, description="port of the fold's own metrics and health")
+    verify_port: int = Field(8002, ge=0, le=65535, description="port of the verification's own metrics; 0: none")
     api_keys: list[ApiKey] = Field(
         [],
         description='keys that the API asks for, a JSON list of `{"name", "key", "scopes"}`; empty: it asks for none',
@@ -113,6 +114,12 @@ class Settings(BaseSettings):
     recent_items: int = Field(50, ge=0, description="newest rewarded items kept per user")
     generations: int = Field(1, ge=0, description="earlier bundles whose learning counts; 0: begin from the prior")
     bundle_wait_s: float = Field(60, ge=0, description="how long the fold waits for a bundle that a token names")
+    verify_every_s: int = Field(
+        3600, ge=0, description="seconds between passes of the embedded service's verification; 0: none"
+    )
+    snapshots: str | None = Field(
+        None, description="folder or fsspec address of the verification's snapshots; unset: in the state folder"
+    )
 
     @model_validator(mode="after")
     def _hangs_together(self) -> Self:
@@ -155,6 +162,11 @@ class Settings(BaseSettings):
     def frozen_facts(self) -> dict[str, int]:
         """What may not change while the statistics live."""
         return {"shards": self.shards, "partitions": self.partitions, "window_records": self.window_records}
+
+    @property
+    def snapshots_root(self) -> str:
+        """Where verification leaves its snapshots."""
+        return self.snapshots or str(self.state_folder / "snapshots")
 
     @property
     def feedback_database(self) -> Path:

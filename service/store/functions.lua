@@ -196,3 +196,76 @@ local function checksum(keys, args)
 end
 
 redis.register_function{function_name = 'om_checksum', callback = checksum, flags = {'no-writes'}}
+
+-- Sets edges and totals of a shard to the values that the log says they should have, but only while all of its
+-- watermarks are as they were when that was found out.
+--
+-- KEYS  watermarks, changes, totals, then R rows
+-- ARGV  stream length, number of watermark fields F, F × (field, value), number of totals T, T × (name, count),
+--       R × blob of edges with their absolute values
+local function repair(keys, args)
+  local stream_length, fields = whole(args[1]), whole(args[2])
+  local totals = fields and whole(args[3 + 2 * fields])
+  local rows = #keys - 3
+  local first_total = fields and 3 + 2 * fields
+  local first_row = totals and first_total + 2 * totals
+  if not (stream_length and totals) or rows < 0 or #args ~= first_row + rows then
+    return redis.error_reply('OMARGS counts do not fit')
+  end
+  local names = {}
+  for r = 1, rows do
+    local blob, last = args[first_row + r], -1
+    names[r] = string.match(keys[3 + r], '}:row:(.+)$')
+    if not names[r] or #blob == 0 or #blob % EDGE ~= 0 then
+      return redis.error_reply('OMARGS rows must be named and not torn')
+    end
+    for at = 1, #blob, EDGE do
+      local slot = struct.unpack('>I4', blob, at)
+      if slot <= last or slot > MOST_SLOT then
+        return redis.error_reply('OMARGS slots must ascend')
+      end
+      last = slot
+    end
+  end
+  for t = 1, totals do
+    if not whole(args[first_total + 2 * t]) then
+      return redis.error_reply('OMARGS totals must be whole numbers')
+    end
+  end
+
+  if redis.call('HLEN', keys[1]) ~= fields then
+    return 0
+  end
+  for f = 1, fields do
+    if redis.call('HGET', keys[1], args[1 + 2 * f]) ~= args[2 + 2 * f] then
+      return 0
+    end
+  end
+
+  local entry = {}
+  for r = 1, rows do
+    local key, blob = keys[3 + r], args[first_row + r]
+    for at = 1, #blob, EDGE do
+      local slot = struct.unpack('>I4', blob, at)
+      redis.call('SETRANGE', key, slot * VALUES, string.sub(blob, at + 4, at + EDGE - 1))
+    end
+    entry[#entry + 1] = names[r]
+    entry[#entry + 1] = blob
+    if r == rows or #entry >= MOST_ARGUMENTS then
+      local sequence = redis.call('HINCRBY', keys[1], 'sequence', 1)
+      redis.call('XADD', keys[2], 'MAXLEN', '~', stream_length, '*', 'sequence', sequence, 'times', '', unpack(entry))
+      entry = {}
+    end
+  end
+  for t = 1, totals do
+    local name, count = args[first_total + 2 * t - 1], args[first_total + 2 * t]
+    if count == '0' then
+      redis.call('HDEL', keys[3], name)
+    else
+      redis.call('HSET', keys[3], name, count)
+    end
+  end
+  return 1
+end
+
+redis.register_function('om_repair', repair)

@@ -1,0 +1,1 @@
+"""Verification: the statistics recomputed from the log, compared with what is live, and repaired on request."""
