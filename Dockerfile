@@ -13,10 +13,10 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     NUMBA_CACHE_DIR=/tmp/numba \
     MPLCONFIGDIR=/tmp/matplotlib
-# A new volume takes over its folder's owner: bundles, and what a training leaves, belong to the user.
+# A new volume takes over its folder's owner: bundles, snapshots, and what a training leaves, belong to the user.
 RUN groupadd --gid 10001 app \
  && useradd --uid 10001 --gid app --no-create-home --home-dir /app app \
- && install -d -o app -g app /app /app/build /bundles
+ && install -d -o app -g app /app /app/build /bundles /snapshots
 WORKDIR /app
 
 FROM ${PYTHON_IMAGE} AS builder
@@ -38,7 +38,7 @@ RUN pip install --no-deps .
 FROM base AS service
 COPY --from=service-builder /opt/venv /opt/venv
 USER 10001:10001
-EXPOSE 8000 8001
+EXPOSE 8000 8001 8002
 CMD ["python", "-m", "service"]
 
 FROM builder AS trainer-builder

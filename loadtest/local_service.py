@@ -91,6 +91,7 @@ class LocalService:
 
     def __enter__(self) -> Self:
         settings = {
+            "VERIFY_EVERY_S": "0",  # nothing runs beside what is measured, unless it is asked for
             **self._environment,
             **self.names,
             "ENVIRONMENT": "development",

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docker-compose.yml").read_text()
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(TEXT)["services"]
 SECRETS = {"TOKEN_KEYS", "PSEUDONYM_KEY", "VALKEY_PASSWORD"}
-OURS = ("api", "fold", "trainer")
+OURS = ("api", "fold", "verify", "trainer")
 ENDLESS = sorted(SERVICES.keys() - {"trainer"})
 
 
@@ -76,7 +76,7 @@ def test_what_runs_on_is_started_again(name: str) -> None:
     assert SERVICES[name]["restart"] == "unless-stopped"
 
 
-@pytest.mark.parametrize("name", ["api", "fold"])
+@pytest.mark.parametrize("name", ["api", "fold", "verify"])
 def test_parts_wait_for_healthy_stores_and_know_their_settings(name: str) -> None:
     service = SERVICES[name]
     for needed, how in service["depends_on"].items():
@@ -85,12 +85,15 @@ def test_parts_wait_for_healthy_stores_and_know_their_settings(name: str) -> Non
     assert "healthcheck" in service
     assert service["environment"]["ENVIRONMENT"] == "production"
     assert {setting.lower() for setting in service["environment"]} <= Settings.model_fields.keys()
-    assert service["volumes"] == ["bundles:/bundles:ro"]
+    snapshots = ["snapshots:/snapshots"] if name == "verify" else []
+    assert service["volumes"] == ["bundles:/bundles:ro", *snapshots]
+    assert service["environment"].get("SNAPSHOTS") == ("/snapshots" if snapshots else None)
 
 
 def test_prometheus_scrapes_the_ports_that_the_parts_listen_on() -> None:
     scraped = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
-    ports = {"api": Settings.model_fields["port"].default, "fold": Settings.model_fields["fold_port"].default}
+    settings = {"api": "port", "fold": "fold_port", "verify": "verify_port"}
+    ports = {name: Settings.model_fields[setting].default for name, setting in settings.items()}
     assert {job["job_name"]: job["dns_sd_configs"][0]["port"] for job in scraped} == ports
     for job in scraped:
         assert job["dns_sd_configs"][0]["names"] == [job["job_name"]]

@@ -37,12 +37,15 @@ def redis_url(settings: Settings) -> str:
 
 
 def children(settings: Settings) -> list[Child]:
-    """Valkey unless REDIS_URL is set, then the fold and the API."""
+    """Valkey unless REDIS_URL is set, then the fold and the API, and verification in the background."""
     parts = []
     if settings.redis_url is None:
         end_orphan(settings)
         parts.append(Child("valkey", valkey.command(settings.state_folder), {}))
     parts += [Child(name, [sys.executable, "-m", "service", name], {}) for name in ("fold", "api")]
+    if settings.verify_every_s:
+        every = ["--every", str(settings.verify_every_s)]
+        parts.append(Child("verify", [sys.executable, "-m", "service", "verify", *every], {}))
     return parts
 
 

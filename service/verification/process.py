@@ -33,6 +33,7 @@ from service.verification.verifier import Pass, Progress, Verifier
 
 logger = structlog.get_logger(__name__)
 NICE = 10
+WIDTH = 160
 SAY_EVERY_S = 10.0
 # After a pass that could not be made.
 AGAIN_S = 60.0
@@ -122,7 +123,7 @@ def run(settings: Settings, redis_url: str, *, every_s: float | None, repair: bo
             logger.info("verification stopped")
             return 0
         found, figures, well = process.once()
-        report.show(Console(), found.comparison)
+        report.show(Console(width=None if sys.stdout.isatty() else WIDTH), found.comparison)
         sys.stdout.write(orjson.dumps(figures).decode() + "\n")
         return 0 if well else 1
     except Stopped:

@@ -83,6 +83,7 @@ class LocalService:
                 "BUNDLES": str(self.bundles),
                 "PORT": str(self.port),
                 "FOLD_PORT": str(self.fold_port),
+                "VERIFY_EVERY_S": "0",
                 **settings,
             }
         )
@@ -110,7 +111,8 @@ class LocalService:
         found = {}
         for child in self.process.children():
             if child.status() != psutil.STATUS_ZOMBIE:
-                found[child.cmdline()[-1] if "-m" in child.cmdline() else "valkey"] = child
+                command = child.cmdline()
+                found[command[command.index("service") + 1] if "-m" in command else "valkey"] = child
         return found
 
     def stop(self) -> int:

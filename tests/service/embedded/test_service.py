@@ -1,5 +1,6 @@
 """The embedded service: its parts, and all of it as the real processes that a user starts."""
 
+import json
 import signal
 import subprocess
 from collections.abc import Callable
@@ -7,11 +8,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import httpx2
 import psutil
 import pytest
 import redis
 
 from bandit import bundle
+from loadtest.ports import free_ports
 from service.embedded import service as embedded
 from service.embedded import valkey
 from service.settings import Settings, development_secret
@@ -21,12 +24,12 @@ from tests.service.servers import LocalService, PrivateValkey, until
 
 def test_without_a_redis_a_valkey_is_one_of_the_parts(settings: Callable[..., Settings]) -> None:
     chosen = settings()
-    assert [child.name for child in embedded.children(chosen)] == ["valkey", "fold", "api"]
+    assert [child.name for child in embedded.children(chosen)] == ["valkey", "fold", "api", "verify"]
     assert embedded.redis_url(chosen) == valkey.url(chosen.state_folder)
 
 
 def test_with_a_redis_there_is_none(settings: Callable[..., Settings]) -> None:
-    chosen = settings(redis_url="redis://elsewhere")
+    chosen = settings(redis_url="redis://elsewhere", verify_every_s=0)
     assert [child.name for child in embedded.children(chosen)] == ["fold", "api"]
     assert embedded.redis_url(chosen) == "redis://elsewhere"
 
@@ -130,6 +133,39 @@ def test_the_whole_service_learns_ends_in_order_and_remembers(service: LocalServ
         assert state(service, item_id) == learned
         learn(service, item_id)
         until(lambda: state(service, item_id)["rewards"] == 2 * learned["rewards"])
+
+
+def test_verification_finds_nothing_wrong_in_what_it_learned(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    service = LocalService(tmp_path, VERIFY_EVERY_S="1", VERIFY_PORT=str(port))
+    bundle.write(small_bundle(), str(service.bundles))
+
+    def metrics() -> dict[str, float]:
+        lines = httpx2.get(f"http://127.0.0.1:{port}/metrics").text.splitlines()
+        return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line[:1] != "#")}
+
+    with service:
+        learn(service, "item-0")
+        until(lambda: "verify" in service.parts())
+        until(lambda: metrics()["om_verify_edges_compared"] > 0, 60)
+        assert metrics()["om_verify_edges_different"] == 0
+        assert metrics()["om_verify_last_success_timestamp"] > 0
+        assert service.parts()["verify"].nice() >= 10
+
+        told = subprocess.run(
+            [*service.command, "verify"],
+            env=service.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert told.returncode == 0, told.stderr
+        figures = json.loads(told.stdout.splitlines()[-1])
+        assert figures["edges_compared"] > 0
+        assert figures["edges_different"] == 0
+        assert (service.state / "snapshots" / figures["snapshot"]).exists()
+        assert service.stop() == 0
 
 
 def test_a_supervisor_that_is_killed_leaves_nothing_that_hurts(service: LocalService) -> None:
