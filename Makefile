@@ -6,10 +6,12 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 EXTRAS := service,offline,loadtest,test
 SECONDS ?= 120
+SEED ?=
+STEPS ?= 10000
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve train test test-cluster check format kafka loadtest bench compose-smoke clean
+.PHONY: help install demo serve train test test-cluster fold-model check format kafka loadtest bench compose-smoke clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -38,6 +40,9 @@ test: $(INSTALLED) ## Run the tests (those that need Kafka or a Redis Cluster: m
 
 test-cluster: $(INSTALLED) ## Start a real Apache Kafka and a Redis Cluster, run the tests that need them, stop both
 	@$(BIN)/python -m pytest -m 'kafka or cluster' $(PYTEST_ARGS)
+
+fold-model: $(INSTALLED) ## Drive the fold against its model (STEPS=10000, SEED=)
+	@$(BIN)/python -m tests.service.fold.explore --steps $(STEPS) $(if $(SEED),--seed $(SEED))
 
 check: $(INSTALLED) ## ruff and mypy --strict
 	@$(BIN)/ruff check .

@@ -46,10 +46,11 @@ class Rules(NamedTuple):
 
 def single_pass(log: Mapping[int, Sequence[Record]], rules: Rules) -> Outcome:
     """Read all partitions from their first record to their last."""
-    outcome = _Sums()
+    reading = SinglePass(rules)
     for partition, records in log.items():
-        _read_partition(partition, records, rules, outcome)
-    return outcome.outcome()
+        for record in records:
+            reading.read(partition, record)
+    return reading.outcome()
 
 
 def whole_log(log: FeedbackLog) -> dict[int, list[Record]]:
@@ -79,15 +80,58 @@ def _records(log: FeedbackLog, partition: int) -> Iterator[Record]:
         first = records[-1].offset + 1
 
 
-class _Sums:
-    def __init__(self) -> None:
+class SinglePass:
+    """The pass under way: what the records that were read so far come to. A partition is read in order."""
+
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
         self.statistics: dict[Edge, list[int]] = {}
         self.totals: Counter[str] = Counter()
         self.dead_letters: set[Place] = set()
         self.seen: dict[bytes, dict[int, int]] = {}
         self.answered: dict[bytes, dict[int, int]] = {}
+        self._append_ms: dict[tuple[int, int], int] = {}  # of the record at (partition, offset)
+        self._said: dict[object, list[int]] = {}  # partition and key → offsets of the records that held it
 
-    def add(self, token: AttributionToken, position: int, reward: int | None, manifest: Manifest) -> None:
+    def read(self, partition: int, record: Record) -> None:
+        """Read one more record."""
+        rules = self.rules
+        self._append_ms[partition, record.offset] = record.append_ms
+        for index, event in enumerate(_events(record.value)):
+            read = _read(event, partition, record, rules)
+            if isinstance(read, int):
+                self.dead_letters.add((partition, record.offset, index))
+                self.totals["dead_lettered"] += read
+                continue
+            token, positions, name, reward = read
+            horizon = self._append_ms.get((partition, record.offset - rules.window))
+            late = horizon is not None and token.issued_ms - SKEW_MS <= horizon
+            if late:
+                self.dead_letters.add((partition, record.offset, index))
+            for position in positions:
+                new = self._is_new((partition, token.request_id, position, name), record.offset)
+                self.totals["late" if late else "folded" if new else "duplicates"] += 1
+                if late or not new:
+                    continue
+                manifest = rules.manifest(token.version)
+                self._add(token, position, reward, manifest)
+                if reward is not None and self._is_new((partition, token.request_id, position, None), record.offset):
+                    self.totals["implied"] += 1
+                    self._add(token, position, None, manifest)
+
+    def outcome(self) -> Outcome:
+        """What it all comes to."""
+        statistics = {edge: (d, n, b) for edge, (d, n, b) in self.statistics.items() if d or n or b}
+        return Outcome(statistics, dict(+self.totals), self.dead_letters, self.seen, self.answered)
+
+    def _is_new(self, key: object, offset: int) -> bool:
+        """Whether nobody said so in the last N records; notes that this one did."""
+        earlier = self._said.setdefault(key, [])
+        new = not any(offset - self.rules.window <= other for other in earlier)
+        earlier.append(offset)
+        return new
+
+    def _add(self, token: AttributionToken, position: int, reward: int | None, manifest: Manifest) -> None:
         """Eq. 8 for an impression of one place, eq. 9 for a reward."""
         table = manifest.examination_table
         examined = round(table[position] * UNIT) if position < len(table) else UNIT
@@ -105,46 +149,6 @@ class _Sums:
             items = (self.seen if reward is None else self.answered).setdefault(token.user, {})
             item = int(token.items[position])
             items[item] = max(items.get(item, 0), token.issued_ms)
-
-    def outcome(self) -> Outcome:
-        statistics = {edge: (d, n, b) for edge, (d, n, b) in self.statistics.items() if d or n or b}
-        return Outcome(statistics, dict(+self.totals), self.dead_letters, self.seen, self.answered)
-
-
-def _read_partition(partition: int, records: Sequence[Record], rules: Rules, sums: _Sums) -> None:
-    said: dict[object, list[int]] = {}  # key → offsets of the records that held it
-
-    def is_new(key: object, offset: int) -> bool:
-        return not any(offset - rules.window <= earlier for earlier in said.get(key, []))
-
-    append_ms = {record.offset: record.append_ms for record in records}
-    for record in records:
-        for index, event in enumerate(_events(record.value)):
-            read = _read(event, partition, record, rules)
-            if isinstance(read, int):
-                sums.dead_letters.add((partition, record.offset, index))
-                sums.totals["dead_lettered"] += read
-                continue
-            token, positions, name, reward = read
-            horizon = append_ms.get(record.offset - rules.window)
-            late = horizon is not None and token.issued_ms - SKEW_MS <= horizon
-            if late:
-                sums.dead_letters.add((partition, record.offset, index))
-            for position in positions:
-                key = (token.request_id, position, name)
-                new = is_new(key, record.offset)
-                said.setdefault(key, []).append(record.offset)
-                sums.totals["late" if late else "folded" if new else "duplicates"] += 1
-                if late or not new:
-                    continue
-                manifest = rules.manifest(token.version)
-                sums.add(token, position, reward, manifest)
-                impression = (token.request_id, position, None)
-                if reward is not None:
-                    if is_new(impression, record.offset):
-                        sums.totals["implied"] += 1
-                        sums.add(token, position, None, manifest)
-                    said.setdefault(impression, []).append(record.offset)
 
 
 def _events(value: bytes) -> list[Any]:
