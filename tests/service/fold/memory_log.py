@@ -105,6 +105,11 @@ class MemoryLog:
         first = max(start, self.topic.starts[partition])
         return self.topic.records[partition][first:stop][:5]
 
+    def offset_at(self, partition: int, append_ms: int) -> int:
+        start, end = self.bounds(partition)
+        records = self.topic.records[partition]
+        return next((offset for offset in range(start, end) if records[offset].append_ms >= append_ms), end)
+
     def subscribe(self, assigned: Assigned, revoked: Revoked) -> "MemorySubscription":
         self.subscription = MemorySubscription(self, assigned, revoked)
         return self.subscription
