@@ -135,10 +135,10 @@ def _piece(store: Store, epoch: bytes, partitions: int, shard: int, names: Seque
     pipeline.hgetall(store.keys.watermarks(shard))
     if totals:
         pipeline.hgetall(store.keys.totals(shard))
-    if names:
-        pipeline.mget([store.keys.row(name) for name in names])
+    for name in names:
+        pipeline.get(store.keys.row(name))
     answers: list[Any] = pipeline.execute()
-    rows = {name: row or b"" for name, row in zip(names, answers[-1], strict=True)} if names else {}
+    rows = {name: row or b"" for name, row in zip(names, answers[1 + totals :], strict=True)}
     books = {name.decode(): int(count) for name, count in answers[1].items()} if totals else None
     return Piece(shard, Watermarks.read(answers[0], epoch, partitions), rows, books)
 
