@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, NoReturn
 
 import typer
@@ -17,9 +18,10 @@ from service.embedded.supervisor import end_with_supervisor
 from service.embedded.valkey import NoServer
 from service.feedback_log.base import LogReset
 from service.fold import process as fold_process
-from service.settings import Settings
+from service.settings import PREFIX, Settings
 from service.store.redis import StoreError
 from service.verification import process as verification
+from service.verification import replay_process
 
 cli = typer.Typer(
     help="Recommendations that learn from every click. Settings are environment variables: see the README's table.",
@@ -60,10 +62,20 @@ def fold(
     begin: Annotated[
         bool, typer.Option("--begin", help="Where nothing was folded yet, begin at the log's start, wherever that is.")
     ] = False,
+    replay_from: Annotated[
+        str | None,
+        typer.Option(help="Fold the log again from `earliest`, an offset, or a time, into another prefix, then end."),
+    ] = None,
+    into: Annotated[str | None, typer.Option(help="That prefix; <KEY_PREFIX>.replay if not named.")] = None,
+    anew: Annotated[bool, typer.Option("--anew", help="Remove what that prefix holds first.")] = False,
 ) -> None:
     """Run the fold alone: feedback log → statistics in Redis."""
     settings = _settings("fold")
     end_with_supervisor()
+    if replay_from is not None:
+        raise typer.Exit(_replay(settings, replay_from, into, anew=anew))
+    if into is not None or anew:
+        _fail("--into and --anew belong to --replay-from")
     try:
         fold_process.run(settings, embedded.redis_url(settings), begin=begin)
     except (StoreError, LogReset) as error:
@@ -96,6 +108,15 @@ def verify(
 def print_settings() -> None:
     """Print every setting, its default and its meaning."""
     typer.echo(settings_table.table())
+
+
+def _replay(settings: Settings, origin: str, into: str | None, *, anew: bool) -> int:
+    if into is not None and not re.fullmatch(PREFIX, into):
+        _fail(f"--into {into}: a prefix has letters, digits and _ . - alone")
+    try:
+        return replay_process.run(settings, embedded.redis_url(settings), origin=origin, prefix=into, anew=anew)
+    except replay_process.REFUSALS as error:
+        _fail(str(error))
 
 
 def _settings(part: str) -> Settings:

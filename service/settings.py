@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bandit.policies import DEFAULT_POLICY, POLICIES
 
+PREFIX = r"^[A-Za-z0-9_.-]+$"
 DEVELOPMENT_SECRET = "development-only"  # noqa: S105
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 
@@ -101,7 +102,7 @@ class Settings(BaseSettings):
     seed: int | None = Field(None, description="seed of the server's own chance, for repeatable runs")
     served_is_shown: bool = Field(False, description="count every served item as an impression at once")
 
-    key_prefix: str = Field("om", pattern=r"^[A-Za-z0-9_.-]+$", description="prefix of all keys in Redis")
+    key_prefix: str = Field("om", pattern=PREFIX, description="prefix of all keys in Redis")
     shards: int = Field(8, ge=1, le=1024, description="S; frozen when first used")
     partitions: int = Field(8, ge=1, le=1024, description="P of the feedback log; frozen when first used")
     window_records: int = Field(1 << 18, ge=1, description="N, the duplicate window in records; frozen when first used")

@@ -71,13 +71,18 @@ class Comparison(NamedTuple):
 def compare_row(name: RowName, live: bytes, expected: NDArray[np.int64]) -> tuple[int, RowDifference | None]:
     """How many edges hold anything on either side, and those that differ."""
     slots = max(len(expected), -(-len(live) // EDGE_BYTES))
-    # A row may end anywhere: what it lacks is zero.
-    found, wanted = from_row(live.ljust(slots * EDGE_BYTES, b"\0"), slots), widened(expected, slots)
+    found, wanted = widened(sums_of(live), slots), widened(expected, slots)
     compared = int((found.any(axis=1) | wanted.any(axis=1)).sum())
     (differing,) = np.nonzero((found != wanted).any(axis=1))
     if not len(differing):
         return compared, None
     return compared, RowDifference(name, differing, found[differing], wanted[differing], not live)
+
+
+def sums_of(row: bytes) -> NDArray[np.int64]:
+    """A row as Redis holds it, as int64[n, 3]. It may end anywhere: what its last edge lacks is zero."""
+    slots = -(-len(row) // EDGE_BYTES)
+    return from_row(row.ljust(slots * EDGE_BYTES, b"\0"), slots)
 
 
 def compare_totals(shard: int, live: Mapping[str, int], expected: Mapping[str, int]) -> list[TotalDifference]:

@@ -107,12 +107,7 @@ def run(settings: Settings, redis_url: str, *, every_s: float | None, repair: bo
             cannot be made.
     """
     process = VerificationProcess(settings, redis_url, repair=repair)
-
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        process.stopping.set()
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    end_on_signals(process.stopping)
     try:
         if every_s is not None:
             os.nice(NICE)
@@ -132,12 +127,22 @@ def run(settings: Settings, redis_url: str, *, every_s: float | None, repair: bo
         process.close()
 
 
+def end_on_signals(stopping: Event) -> None:
+    """Let SIGTERM and SIGINT set `stopping`."""
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        stopping.set()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+
+
 @contextmanager
-def progress(stopping: Event) -> Iterator[Progress]:
+def progress(stopping: Event, what: str = "judging records") -> Iterator[Progress]:
     """A bar on a terminal, a line now and then elsewhere; raises Stopped in between when the process is to end."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Bar(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as bar:
-        task = bar.add_task("judging records", total=None)
+        task = bar.add_task(what, total=None)
         due = time.monotonic() + SAY_EVERY_S
 
         def judged(records: int) -> None:
@@ -147,7 +152,7 @@ def progress(stopping: Event) -> Iterator[Progress]:
             bar.advance(task, records)
             if bar.disable and time.monotonic() >= due:
                 due = time.monotonic() + SAY_EVERY_S
-                logger.info("judging", records=int(bar.tasks[0].completed), of=bar.tasks[0].total)
+                logger.info(what, records=int(bar.tasks[0].completed), of=bar.tasks[0].total)
 
         total: Callable[[int], None] = lambda records: bar.update(task, total=records)  # noqa: E731
         yield Progress(total, judged)

@@ -41,19 +41,19 @@ def repaired_figures(repaired: Repaired, after: Comparison) -> dict[str, object]
     }
 
 
-def show(console: Console, comparison: Comparison) -> None:
+def show(console: Console, comparison: Comparison, against: str = "the log") -> None:
     """Print the first differences as a table; one line if there are none."""
     if comparison.equal:
-        console.print(f"{comparison.edges} edges in {comparison.rows} rows equal the log.")
+        console.print(f"{comparison.edges} edges in {comparison.rows} rows equal {against}.")
         return
-    table = Table("what", "sum", "live", "from the log", "difference", title="What differs from the log")
+    table = Table("what", "sum", "live", f"from {against}", "difference", title=f"What differs from {against}")
     for line in islice(_lines(comparison), MOST_LINES):
         table.add_row(*line)
     console.print(table)
     figures = comparison.figures()
     console.print(
         f"{figures['edges_different']} of {comparison.edges} edges differ: {figures['lost']} hold less,"
-        f" {figures['counted_twice']} more than the log says; {len(comparison.total_differences)} totals differ."
+        f" {figures['counted_twice']} more than {against} says; {len(comparison.total_differences)} totals differ."
     )
 
 

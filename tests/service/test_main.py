@@ -1,5 +1,6 @@
 """The command line, as users call it."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from service.feedback_log.sqlite import SqliteLog
+from service.store.keys import Keys, watermark_field
 from service.store.redis import Store
 from tests.service.servers import environment
 
@@ -27,7 +29,7 @@ def call(folder: Path, *arguments: str, **settings: str) -> "subprocess.Complete
 def test_help_names_the_parts(tmp_path: Path) -> None:
     told = call(tmp_path, "--help")
     assert told.returncode == 0
-    for command in ("api", "fold", "settings"):
+    for command in ("api", "fold", "verify", "settings"):
         assert command in told.stdout
     assert list(tmp_path.iterdir()) == []
 
@@ -77,6 +79,45 @@ def test_a_fold_whose_log_was_made_otherwise_says_so(tmp_path: Path, valkey: str
     told = call(tmp_path, "fold", REDIS_URL=valkey)
     assert told.returncode == 2
     assert "was made with 3 partitions, PARTITIONS says 8: set it back" in told.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--into", "om2"], "--into and --anew belong to --replay-from"),
+        (["--anew"], "--into and --anew belong to --replay-from"),
+        (["--replay-from", "earliest", "--into", "a:b"], "a prefix has letters, digits and _ . - alone"),
+        (["--replay-from", "yesterday"], "neither `earliest` nor an offset, a time like"),
+        (["--replay-from", "0", "--into", "om"], "om is the live prefix: replay into another (--into)"),
+        (["--replay-from", "7"], ""),
+    ],
+)
+def test_a_replay_that_cannot_be_is_told_plainly(
+    tmp_path: Path, valkey: str, store: Store, arguments: list[str], said: str
+) -> None:
+    told = call(tmp_path, "fold", *arguments, REDIS_URL=valkey)
+    assert told.returncode == (2 if said else 0), told.stderr
+    assert said in told.stderr
+    assert "Traceback" not in told.stderr
+    if not said:
+        figures = json.loads(told.stdout.splitlines()[-1])
+        assert (figures["into"], figures["records"], figures["why_not"]) == ("om.replay", 0, "nothing is live")
+
+
+def test_an_empty_service_verifies(tmp_path: Path, valkey: str, store: Store) -> None:
+    told = call(tmp_path, "verify", REDIS_URL=valkey)
+    assert told.returncode == 0, told.stderr
+    assert json.loads(told.stdout.splitlines()[-1])["edges_different"] == 0
+
+
+def test_what_cannot_be_verified_is_told_plainly(tmp_path: Path, valkey: str, store: Store) -> None:
+    log = SqliteLog(tmp_path / "state" / "feedback.sqlite", 8, 1000)
+    store.client.hset(Keys("om", 8).watermarks(3), watermark_field(log.epoch(), 2), "5")
+    log.close()
+    told = call(tmp_path, "verify", REDIS_URL=valkey)
+    assert told.returncode == 2
+    assert "shard 3: the watermark 5 of partition 2 lies beyond the log's end 0" in told.stderr
+    assert "Traceback" not in told.stderr
 
 
 def test_without_a_server_it_says_what_to_install(tmp_path: Path) -> None:
