@@ -13,7 +13,6 @@ import pytest
 from bandit import bundle as bundles
 from bandit import statistics
 from bandit.bundle import Bundle
-from bandit.lineage import trace
 from service import switch as module
 from service.feedback_log import open_log
 from service.replica import Replica
@@ -23,6 +22,7 @@ from service.store.redis import Store, connect
 from tests.bundles import child_of, small_bundle
 from tests.conftest import PARTITIONS
 from tests.service.conftest import MakeLoop
+from tests.service.inheritance import expected
 from tests.service.loop import Loop
 from tests.service.servers import PrivateValkey, until
 from tests.service.single_pass import Edge, Rules, Sums, single_pass, statistics_in, whole_log
@@ -249,22 +249,9 @@ def reference(settings: Settings) -> dict[Edge, Sums]:
     return outcome.statistics
 
 
-def sums_of(found: dict[Edge, Sums], bundle: Bundle) -> Any:
-    sums = statistics.zeros(bundle.graph.num_edges)
-    for (_, version, cluster, slot), said in found.items():
-        if version == bundle.manifest.version:
-            sums[bundle.graph.indptr[cluster] + slot] = said
-    return sums
-
-
 def is_served(loop: Loop, bundle: Bundle, *ancestors: Bundle) -> bool:
     """Whether every item's state is what the log says of the bundle's edges and of their parents."""
-    found = reference(loop.settings)
-    own = sums_of(found, bundle)
-    inherited = np.zeros_like(own)
-    for generation, ancestor in zip(trace(bundle.lineage, [one.lineage for one in ancestors]), ancestors, strict=True):
-        passed_on = generation.heirs >= 0
-        inherited[generation.heirs[passed_on]] += sums_of(found, ancestor)[passed_on]
+    own, inherited = expected(reference(loop.settings), "default", bundle, *ancestors)
     for number, item_id in enumerate(bundle.item_ids):
         edges = bundle.graph.edges_of(number)
         (state,) = loop.item(item_id, view="state")["state"]
