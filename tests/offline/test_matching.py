@@ -78,6 +78,20 @@ def test_clusters_of_other_people_do_not_fit() -> None:
     assert found.clusters == found.edges == 0.5
 
 
+@pytest.mark.parametrize(("before", "parent"), [(16, -1), (4, 0)])
+def test_clusters_that_share_little_do_not_fit(before: int, parent: int) -> None:
+    """Of the first cluster's members one is left, the others went to the second, which kept its own 20."""
+    users = before + 20
+    bundle = small_bundle(users=users, clusters=2, items=5, width=5, clusters_per_user=1)
+    weights = np.full((users, 1), 1 << 15, dtype=np.int32)
+
+    def with_first(members: int) -> Bundle:
+        clusters = (np.arange(users, dtype=np.int32) >= members).astype(np.int32)[:, None]
+        return dataclasses.replace(bundle, user_clusters=clusters, user_weights=weights)
+
+    assert match(with_first(1), with_first(before)).parents.tolist() == [parent, 1]
+
+
 @st.composite
 def gains(draw: st.DrawFn) -> NDArray[np.float64]:
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))

@@ -103,8 +103,10 @@ def test_an_activated_bundle_is_served_when_it_answers_and_stays(loop: Loop) -> 
 
 
 def test_what_is_active_already_is_not_activated_again(loop: Loop) -> None:
+    serving = loop.serving.recommender
     assert post(loop, f"/{V2}:activate")["revision"] == 1
     assert post(loop, f"/{V2}:activate")["revision"] == 1
+    assert loop.serving.recommender is serving
 
 
 def test_unpinned_the_newest_is_served_again(loop: Loop) -> None:
