@@ -26,8 +26,7 @@ class Learned:
 
     Attributes:
         own: int64[E, 3] by namespace, what events said whose tokens name this bundle.
-        inherited: int64[E, 3] by namespace, what its ancestors' edges have; brought up to date by `served`. Empty
-            without ancestors.
+        inherited: int64[E, 3] by namespace, what its ancestors' edges have; empty without ancestors.
         generations: the ancestors, parent first.
     """
 
@@ -41,10 +40,11 @@ class Learned:
             for namespace in self._namespaces
             for version, graph in self._graphs.items()
         }
-        self._passed_on = [(g.version, np.flatnonzero(g.heirs >= 0), g.heirs[g.heirs >= 0]) for g in generations]
-        self._outdated = set(self._namespaces) if generations else set[str]()
+        edges = bundle.graph.num_edges
+        self._heirs = {generation.version: generation.heirs for generation in generations}
+        self._parents = {generation.version: _inverse(generation.heirs, edges) for generation in generations}
         self.own = {namespace: self._sums[namespace, self.version] for namespace in self._namespaces}
-        self.inherited: dict[str, Sums] = {}
+        self.inherited = {namespace: statistics.zeros(edges) for namespace in self._namespaces if generations}
 
     def names(self, keys: Keys, shard: int) -> list[RowName]:
         """Every row of a shard that counts for this bundle."""
@@ -60,7 +60,7 @@ class Learned:
         """Take over a row as Redis holds it; `name` is one of `names`."""
         edges = self._graphs[name.version].row(name.cluster)
         self._sums[name.namespace, name.version][edges] = statistics.from_row(row, edges.stop - edges.start)
-        self._note(name)
+        self._pass_on(name, edges)
 
     def apply(self, change: RowChange) -> bool:
         """Take over new values of some edges; whether they count for this bundle."""
@@ -68,8 +68,9 @@ class Learned:
         sums = self._sums.get((name.namespace, name.version))
         if sums is None:
             return False
-        sums[self._graphs[name.version].indptr[name.cluster] + change.slots] = change.sums
-        self._note(name)
+        edges = self._graphs[name.version].indptr[name.cluster] + change.slots
+        sums[edges] = change.sums
+        self._pass_on(name, edges)
         return True
 
     def row(self, name: RowName) -> bytes:
@@ -80,17 +81,26 @@ class Learned:
     def served(self, namespace: str) -> Sums:
         """What a namespace's edges are served by, own and inherited: int64[E, 3]. Not to be written to."""
         own = self.own[namespace]
-        if not self.generations:
-            return own
-        if namespace in self._outdated:
-            self._outdated.discard(namespace)
-            total = np.zeros_like(own)
-            for version, edges, heirs in self._passed_on:
-                # No edge inherits twice from one generation, so the places differ.
-                total[heirs] += self._sums[namespace, version][edges]
-            self.inherited[namespace] = total
-        return own + self.inherited[namespace]
+        return own + self.inherited[namespace] if self.generations else own
 
-    def _note(self, name: RowName) -> None:
-        if name.version != self.version:
-            self._outdated.add(name.namespace)
+    def _pass_on(self, name: RowName, edges: slice | NDArray[np.int64]) -> None:
+        """Sum anew what the heirs of some of an ancestor's edges inherit."""
+        if name.version == self.version:
+            return
+        heirs = self._heirs[name.version][edges]
+        heirs = heirs[heirs >= 0]
+        total = statistics.zeros(len(heirs))
+        for version, parents in self._parents.items():
+            parent = parents[heirs]
+            known = parent >= 0
+            total[known] += self._sums[name.namespace, version][parent[known]]
+        # No edge inherits twice from one generation, so the places differ.
+        self.inherited[name.namespace][heirs] = total
+
+
+def _inverse(heirs: NDArray[np.int64], edges: int) -> NDArray[np.int64]:
+    """int64[edges], the ancestor's edge that each edge is the heir of, -1 for none."""
+    parents = np.full(edges, -1, dtype=np.int64)
+    (known,) = np.nonzero(heirs >= 0)
+    parents[heirs[known]] = known
+    return parents
