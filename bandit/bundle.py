@@ -31,6 +31,7 @@ from bandit.manifest import SCHEMA_VERSION, Manifest
 from bandit.prior import Prior
 
 MANIFEST, ARRAYS, ITEMS, USERS = "manifest.json", "arrays.safetensors", "items.parquet", "users.parquet"
+AT_A_TIME = 4096
 # Stands where the manifest's own checksum goes, while that is computed.
 _UNSIGNED = "0" * 64
 
@@ -71,7 +72,7 @@ class Bundle:
     @cached_property
     def item_ids(self) -> list[str]:
         """Item ids by item number."""
-        return self.items["item_id"].to_pylist()  # type: ignore[no-any-return]
+        return _strings(self.items["item_id"])
 
     @cached_property
     def item_numbers(self) -> dict[str, int]:
@@ -81,7 +82,7 @@ class Bundle:
     @cached_property
     def user_rows(self) -> dict[str, int]:
         """Rows of the known users' contexts by user id."""
-        return {user_id: row for row, user_id in enumerate(self.users["user_id"].to_pylist())}
+        return {user_id: row for row, user_id in enumerate(_strings(self.users["user_id"]))}
 
     @property
     def lineage(self) -> Ancestor:
@@ -198,8 +199,7 @@ def load_ancestor(root: str, version: str) -> Ancestor:
         arrays = safetensors.numpy.load(_verified(root, manifest, ARRAYS))
         graph = Graph(arrays["graph_indptr"], arrays["graph_items"], manifest.counts.items)
         items = pq.read_table(BytesIO(_verified(root, manifest, ITEMS)), columns=["item_id"])
-        ids = items["item_id"].to_pylist()
-        return Ancestor(version, manifest.parent_version, graph, ids, arrays["parents"])
+        return Ancestor(version, manifest.parent_version, graph, _strings(items["item_id"]), arrays["parents"])
     except (KeyError, ValueError, pa.ArrowInvalid, safetensors.SafetensorError) as error:
         raise BundleError(f"{root.rstrip('/')}/{version}: {error}") from error
 
@@ -218,6 +218,12 @@ def _arrays(bundle: Bundle) -> dict[str, NDArray[np.generic]]:
         "item_order": bundle.item_order,
         "parents": bundle.parents,
     }
+
+
+def _strings(column: pa.ChunkedArray) -> list[str]:
+    """A column as Python's strings, a part at a time: other threads answer requests in between."""
+    parts = (column.slice(start, AT_A_TIME).to_pylist() for start in range(0, len(column), AT_A_TIME))
+    return [text for part in parts for text in part]
 
 
 def _parquet(table: pa.Table) -> bytes:
