@@ -25,6 +25,9 @@ EVENTS_RECEIVED = Counter(
     "om_events_received", "Feedback over HTTP, counted per (event, item), by verdict and reason.", ["verdict", "reason"]
 )
 BUNDLE_INFO = Gauge("om_bundle_info", "1 for the bundle that this server serves.", ["version"])
+SERVED_UNLOGGED = Counter(
+    "om_served_unlogged", "Items served under SERVED_IS_SHOWN whose impression the feedback log did not take."
+)
 # Replica
 FRESHNESS_SECONDS = Histogram(
     "om_freshness_seconds",

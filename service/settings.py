@@ -69,12 +69,31 @@ class Settings(BaseSettings):
     environment: Environment = Field(Environment.DEVELOPMENT, description="`production` refuses default secrets")
     state_folder: Path = Field(Path("state"), description="where the embedded service keeps its log, store and secret")
     bundles: str = Field("bundles", description="folder or fsspec address (`s3://…`) of the published bundles")
-    redis_url: str | None = Field(None, description="Redis or Valkey; unset: a private Valkey is started")
+    redis_url: str | None = Field(
+        None,
+        pattern="^(rediss?|unix)://",
+        description="Redis or Valkey, one or a cluster; unset: a private Valkey is started",
+    )
     kafka_bootstrap_servers: str | None = Field(None, description="Apache Kafka; unset: the SQLite log")
     kafka_topic: str = Field("feedback", description="topic of the feedback log")
     kafka_dead_letter_topic: str = Field("feedback.dead-letter", description="topic of what cannot be folded")
     kafka_group: str = Field("fold", description="consumer group of the folds")
     kafka_replication: int = Field(1, ge=1, description="replicas of the topics that the service creates")
+    kafka_security_protocol: str = Field(
+        "PLAINTEXT",
+        pattern="^(PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL)$",
+        description="`SSL`, `SASL_PLAINTEXT` or `SASL_SSL` for a Kafka that asks for it",
+    )
+    kafka_sasl_mechanism: str = Field(
+        "PLAIN",
+        pattern="^(PLAIN|SCRAM-SHA-256|SCRAM-SHA-512)$",
+        description="how the password is proved: `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`",
+    )
+    kafka_username: str | None = Field(None, description="user of SASL")
+    kafka_password: SecretStr | None = Field(None, description="password of SASL")
+    kafka_ca_file: Path | None = Field(None, description="authorities that sign the brokers; unset: the system's")
+    kafka_certificate_file: Path | None = Field(None, description="a certificate of one's own, where brokers want one")
+    kafka_key_file: Path | None = Field(None, description="its key")
 
     host: str = Field("127.0.0.1", description="address the API listens on")
     port: int = Field(8000, ge=0, le=65535, description="port the API listens on")
@@ -141,6 +160,30 @@ class Settings(BaseSettings):
                 "ENVIRONMENT=production refuses the default secrets: set TOKEN_KEYS and PSEUDONYM_KEY, "
                 'e.g. TOKEN_KEYS=\'{"1":"…"}\' with the output of `openssl rand -hex 32`'
             )
+        return self
+
+    @model_validator(mode="after")
+    def _kafka_is_secured_as_asked(self) -> Self:
+        protocol = self.kafka_security_protocol
+        said = f"KAFKA_SECURITY_PROTOCOL={protocol}"
+        credentials = {"KAFKA_USERNAME": self.kafka_username, "KAFKA_PASSWORD": self.kafka_password}
+        files = {
+            "KAFKA_CA_FILE": self.kafka_ca_file,
+            "KAFKA_CERTIFICATE_FILE": self.kafka_certificate_file,
+            "KAFKA_KEY_FILE": self.kafka_key_file,
+        }
+        for name, value in credentials.items():
+            if protocol.startswith("SASL") and not value:
+                raise ValueError(f"{said} needs {name}")
+            if not protocol.startswith("SASL") and value:
+                raise ValueError(f"{said} sends no password: unset {name}, or choose SASL_SSL")
+        for name, path in files.items():
+            if path is not None and not protocol.endswith("SSL"):
+                raise ValueError(f"{said} is not encrypted: unset {name}, or choose SSL or SASL_SSL")
+            if path is not None and not path.is_file():
+                raise ValueError(f"{name}: there is no file {path}")
+        if (self.kafka_certificate_file is None) != (self.kafka_key_file is None):
+            raise ValueError("KAFKA_CERTIFICATE_FILE and KAFKA_KEY_FILE go together: set both or neither")
         return self
 
     @property

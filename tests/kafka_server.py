@@ -5,6 +5,7 @@ import random
 import socket
 import subprocess
 import time
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -12,15 +13,29 @@ from typing import Self
 
 from kafka.admin import KafkaAdminClient
 
+from tests.certificates import Certificates
+
 START = Path(__file__).parents[1] / "deploy" / "kafka" / "start"
 READY_SECONDS = 60.0
 STOP_SECONDS = 30.0
+ADMIN = "admin"
+USERS = {ADMIN: "administers", "alice": "let me in"}
 
 
 class KafkaServer:
     """One broker on 127.0.0.1, with its data and log in `folder`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        listener: str = "PLAINTEXT",
+        properties: str = "",
+        security: Mapping[str, str] | None = None,
+    ) -> None:
+        """`properties` are added to the broker's; `security` is what a client must say to be let in."""
+        self._listener = listener
+        self._properties = properties
+        self.security = {"security_protocol": listener, **(security or {})}
         self._data = folder / "kafka"
         self._log = folder / "kafka.log"
         self._port: int | None = None
@@ -48,6 +63,8 @@ class KafkaServer:
             raise RuntimeError(missing)
         self._data.mkdir(parents=True, exist_ok=True)
         self._port = self._port or _free_port_pair()
+        properties = self._data / "more.properties"
+        properties.write_text(self._properties)
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [START],
@@ -56,6 +73,8 @@ class KafkaServer:
                     "KAFKA_PORT": str(self._port),
                     "KAFKA_CONTROLLER_PORT": str(self._port + 1),
                     "KAFKA_DATA": str(self._data),
+                    "KAFKA_LISTENER": self._listener,
+                    "KAFKA_PROPERTIES": str(properties),
                 },
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -112,7 +131,10 @@ class KafkaServer:
             time.sleep(0.1)
         left_ms = max(1000, int((deadline - time.monotonic()) * 1000))
         with KafkaAdminClient(
-            bootstrap_servers=self.bootstrap, bootstrap_timeout_ms=left_ms, request_timeout_ms=left_ms
+            bootstrap_servers=self.bootstrap,
+            bootstrap_timeout_ms=left_ms,
+            request_timeout_ms=left_ms,
+            **self.security,
         ) as admin:
             answered = admin.describe_cluster()["cluster_id"]
         if process.poll() is not None or answered != self._cluster_id():
@@ -129,6 +151,39 @@ class KafkaServer:
 
     def _log_tail(self) -> str:
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-40:])
+
+
+def secured(folder: Path, certificates: Certificates) -> KafkaServer:
+    """A broker that talks TLS alone and asks for a password: PLAIN takes USERS, SCRAM whom an administrator adds."""
+    chain = folder / "broker.pem"
+    folder.mkdir(parents=True, exist_ok=True)
+    chain.write_text(certificates.chain)
+    users = " ".join(f'user_{name}="{password}"' for name, password in USERS.items())
+    admin = f'username="{ADMIN}" password="{USERS[ADMIN]}"'
+    plain = "org.apache.kafka.common.security.plain.PlainLoginModule required"
+    scram = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+    properties = {
+        "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
+        "sasl.mechanism.inter.broker.protocol": "PLAIN",
+        "listener.name.sasl_ssl.plain.sasl.jaas.config": f"{plain} {admin} {users};",
+        "listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config": scram,
+        "listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config": scram,
+        "ssl.keystore.type": "PEM",
+        "ssl.keystore.location": str(chain),
+        "ssl.truststore.type": "PEM",
+        "ssl.truststore.location": str(certificates.authority),
+    }
+    return KafkaServer(
+        folder,
+        "SASL_SSL",
+        "".join(f"{name}={value}\n" for name, value in properties.items()),
+        {
+            "sasl_mechanism": "PLAIN",
+            "sasl_plain_username": ADMIN,
+            "sasl_plain_password": USERS[ADMIN],
+            "ssl_cafile": str(certificates.authority),
+        },
+    )
 
 
 def _free_port_pair() -> int:

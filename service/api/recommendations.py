@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from typing import Annotated, Any
 
 import numpy as np
@@ -12,11 +13,12 @@ from starlette.responses import Response
 
 from bandit import context as contexts
 from bandit.context import Context
-from service import pseudonym
+from service import metrics, pseudonym
 from service.api.direct import Json, json_body
 from service.api.problems import Problem
 from service.events import ItemId
 from service.experiment import UnknownArm
+from service.feedback_log.base import Position
 from service.recommender import NOTHING, SOURCES, Recommender
 from service.serving import Serving
 from service.settings import Arm
@@ -129,7 +131,7 @@ async def answer(serving: Serving, body: bytes) -> Response:
             item["explanation"] = explanation
     if serving.settings.served_is_shown and serving.log is not None:
         shown = {"type": "impression", "attribution_token": served.attribution_token}
-        serving.log.append(served.recommendation_id.encode(), orjson.dumps(shown))
+        _count_lost(serving.log.append(served.recommendation_id.encode(), orjson.dumps(shown)), len(items))
     told = {
         "recommendation_id": served.recommendation_id,
         "attribution_token": served.attribution_token,
@@ -142,6 +144,16 @@ async def answer(serving: Serving, body: bytes) -> Response:
     }
     # orjson writes NaN, which stands for "none" in the arrays, as null.
     return Json(orjson.dumps(told))
+
+
+def _count_lost(appended: Future[Position], items: int) -> None:
+    """Count these items once their impression is known not to be in the log; the answer does not wait for that."""
+
+    def end(future: Future[Position]) -> None:
+        if future.exception() is not None:
+            metrics.SERVED_UNLOGGED.inc(items)
+
+    appended.add_done_callback(end)
 
 
 def _pseudonym(asked: RecommendationRequest, key: bytes) -> bytes:

@@ -6,6 +6,7 @@ is made anew, is the epoch.
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
 from collections import deque
@@ -24,6 +25,7 @@ from kafka import (
     TopicPartition,
 )
 from kafka.errors import KafkaError, OffsetOutOfRangeError, TopicAlreadyExistsError
+from kafka.net.compat import KafkaNetClient
 
 from service.feedback_log.base import DeadLetter, LogReset, LogUnavailable, Position, Record, partition_of
 from service.settings import Settings
@@ -34,6 +36,24 @@ MOST_OUTSTANDING = 20_000
 READ_RECORDS = 5000
 METADATA_AGE_MS = 3000
 SESSION_MS = 10_000
+
+
+class _Failures(logging.Handler):
+    """Why the last connection failed, password or certificate: kafka-python tells it to its log alone."""
+
+    last = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the error that a line about a connection tells of."""
+        if "onnection" in record.msg and isinstance(record.args, tuple):
+            self.last = "".join(f" ({told})" for told in record.args if isinstance(told, Exception))
+
+
+_failures = _Failures(logging.WARNING)
+_connections = logging.getLogger("kafka.net.manager")
+_connections.addHandler(_failures)
+_connections.setLevel(logging.WARNING)
+_connections.propagate = False
 
 
 class KafkaLog:
@@ -56,6 +76,7 @@ class KafkaLog:
             "request_timeout_ms": PATIENCE_MS,
             "reconnect_backoff_max_ms": 1000,
             "bootstrap_timeout_ms": PATIENCE_MS,
+            **_security(settings),
         }
         self._outstanding: deque[tuple[float, Future[Position]]] = deque()
         self._reading = Lock()
@@ -67,10 +88,11 @@ class KafkaLog:
             self._producer = self._client(
                 KafkaProducer, acks="all", enable_idempotence=True, delivery_timeout_ms=10**9, max_block_ms=1000
             )
+            self._producer.partitions_for(self._topic)
             self._reader = self._client(KafkaConsumer, auto_offset_reset="none", enable_auto_commit=False)
         except KafkaError as error:
             self.close()
-            raise LogUnavailable(f"{settings.kafka_bootstrap_servers}: {error}") from error
+            raise LogUnavailable(f"{settings.kafka_bootstrap_servers}: {error}{_failures.last}") from error
         except LogReset:
             self.close()
             raise
@@ -87,6 +109,11 @@ class KafkaLog:
         done: Future[Position] = Future()
         if self._overdue():
             done.set_exception(LogUnavailable("Kafka does not acknowledge"))
+            return done
+        if self._producer._metadata.partitions_for_topic(self._topic) is None:
+            # Sending would wait until the topic is known; who appends must not be held up.
+            self._producer._metadata.request_update()
+            done.set_exception(LogUnavailable(f"the brokers do not know the topic {self._topic}"))
             return done
         try:
             sent = self._producer.send(self._topic, value, key, partition=partition_of(key, self.partitions))
@@ -146,7 +173,7 @@ class KafkaLog:
                 metadata_max_age_ms=METADATA_AGE_MS,
             )
         except KafkaError as error:
-            raise LogUnavailable(f"{self._connection['bootstrap_servers']}: {error}") from error
+            raise LogUnavailable(f"{self._connection['bootstrap_servers']}: {error}{_failures.last}") from error
         return KafkaSubscription(consumer, self._topic, assigned, revoked)
 
     def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
@@ -177,7 +204,19 @@ class KafkaLog:
         self._clients.clear()
 
     def _client(self, kind: type[Any], **settings: Any) -> Any:
-        client = kind(**self._connection, **settings)
+        networks: list[KafkaNetClient] = []
+
+        def network(**config: Any) -> KafkaNetClient:
+            networks.append(KafkaNetClient(**config))
+            return networks[0]
+
+        try:
+            client = kind(kafka_client=network, **self._connection, **settings)
+        except KafkaError:
+            # A client that cannot connect leaves a thread and its sockets behind: who waits for brokers would drown.
+            for left in networks:
+                left.close()
+            raise
         self._clients.append(client)
         return client
 
@@ -335,3 +374,21 @@ class _Notes(ConsumerRebalanceListener):  # type: ignore[misc]
 
 def _record(record: Any) -> Record:
     return Record(record.offset, record.timestamp, record.key or b"", record.value or b"")
+
+
+def _security(settings: Settings) -> dict[str, Any]:
+    """What the clients need to know to be let in, and to know whom they talk to."""
+    security: dict[str, Any] = {"security_protocol": settings.kafka_security_protocol}
+    if settings.kafka_security_protocol.startswith("SASL"):
+        password = settings.kafka_password
+        security |= {
+            "sasl_mechanism": settings.kafka_sasl_mechanism,
+            "sasl_plain_username": settings.kafka_username,
+            "sasl_plain_password": password and password.get_secret_value(),
+        }
+    files = {
+        "ssl_cafile": settings.kafka_ca_file,
+        "ssl_certfile": settings.kafka_certificate_file,
+        "ssl_keyfile": settings.kafka_key_file,
+    }
+    return security | {name: str(path) for name, path in files.items() if path is not None}

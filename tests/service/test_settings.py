@@ -162,6 +162,38 @@ def test_what_does_not_hang_together_is_refused(settings: MakeSettings, changes:
         settings(**changes)
 
 
+SASL = {"kafka_security_protocol": "SASL_SSL", "kafka_username": "alice", "kafka_password": "let me in"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"kafka_security_protocol": "TLS"}, "kafka_security_protocol"),
+        ({"kafka_sasl_mechanism": "GSSAPI"}, "kafka_sasl_mechanism"),
+        (SASL | {"kafka_username": None}, "KAFKA_SECURITY_PROTOCOL=SASL_SSL needs KAFKA_USERNAME"),
+        (SASL | {"kafka_password": None}, "KAFKA_SECURITY_PROTOCOL=SASL_SSL needs KAFKA_PASSWORD"),
+        (SASL | {"kafka_security_protocol": "SSL"}, "SSL sends no password: unset KAFKA_USERNAME, or choose SASL_SSL"),
+        ({"kafka_password": "let me in"}, "PLAINTEXT sends no password: unset KAFKA_PASSWORD"),
+        ({"kafka_ca_file": __file__}, "PLAINTEXT is not encrypted: unset KAFKA_CA_FILE"),
+        (SASL | {"kafka_ca_file": "no/such.pem"}, "KAFKA_CA_FILE: there is no file no/such.pem"),
+        (SASL | {"kafka_key_file": __file__}, "KAFKA_CERTIFICATE_FILE and KAFKA_KEY_FILE go together"),
+        ({"redis_url": "http://redis"}, "redis_url"),
+    ],
+)
+def test_connections_that_do_not_hang_together_are_refused(
+    settings: MakeSettings, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValidationError, match=message):
+        settings(**changes)
+
+
+def test_connections_that_hang_together_are_taken(settings: MakeSettings) -> None:
+    secured = settings(**SASL, kafka_ca_file=__file__, kafka_certificate_file=__file__, kafka_key_file=__file__)
+    assert "let me in" not in repr(secured)
+    settings(kafka_security_protocol="SSL")
+    settings(redis_url="rediss://user:password@a:1,b:2/0?ssl_ca_certs=ca.pem")
+
+
 def test_what_just_hangs_together_is_taken(settings: MakeSettings) -> None:
     settings(token_life_s=3600, log_retention_s=3661)
     settings(token_keys={0: "a", 255: "b"}, token_key=255)

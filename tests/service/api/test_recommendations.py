@@ -1,4 +1,5 @@
 import json
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -6,9 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 
 from bandit.policies import POLICIES
 from service import token as tokens
+from service.feedback_log.base import LogUnavailable, Position
 from service.settings import Arm
 from service.token import AttributionToken
 from tests.bundles import small_bundle
@@ -312,6 +315,17 @@ def test_served_is_shown_where_the_settings_say_so(make_loop: MakeLoop, shown: b
     assert loop.rows("default").any() == shown
     left = loop.recommend(user_id=KNOWN, limit=ITEMS, exclude_seen=True)
     assert set(loop.bundle.item_ids) - set(ids(left)) == (set(ids(slate)) if shown else set())
+
+
+def test_what_was_served_and_is_not_in_the_log_is_counted(make_loop: MakeLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = make_loop(small_bundle(), served_is_shown=True)
+    done: Future[Position] = Future()
+    monkeypatch.setattr(loop.serving.log, "append", lambda *_: done)
+    before = REGISTRY.get_sample_value("om_served_unlogged_total") or 0
+    assert len(loop.recommend(user_id=KNOWN, limit=4)["items"]) == 4
+    assert REGISTRY.get_sample_value("om_served_unlogged_total") == before
+    done.set_exception(LogUnavailable("the log is full"))
+    assert REGISTRY.get_sample_value("om_served_unlogged_total") == before + 4
 
 
 def appended(loop: Loop) -> int:
