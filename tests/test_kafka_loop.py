@@ -219,7 +219,7 @@ def test_without_a_broker_events_are_sent_back_and_recommendations_go_on(cluster
 def test_a_topic_made_anew_is_told_apart(
     kafka: KafkaServer, valkey_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving, "WATCH_EVERY_S", 0.2)
+    monkeypatch.setattr(serving, "CHECK_LOG_EVERY_S", 0.2)
     with Cluster("anew", kafka, valkey_url, tmp_path) as cluster:
         old = cluster.slate()
         cluster.learns(old, cluster.post)
