@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, cast
 import structlog
 
 from bandit.manifest import Manifest
-from service.feedback_log.base import DeadLetter, FeedbackLog
+from service.feedback_log.base import DeadLetter, FeedbackLog, LogReset
 from service.fold.judgement import Judge
 from service.fold.partition import PartitionFold, RolledBack
 from service.fold.process import USER_LIFE_MS
@@ -147,6 +147,8 @@ class Replay:
         while fold.position < end:
             start = fold.position
             records = self._log.read(fold.partition, start, min(end, start + self._settings.batch_records))
+            if not records:
+                raise LogReset(f"partition {fold.partition}: retention took the records from {start} on meanwhile")
             try:
                 fold.fold(records)
             except RolledBack:
