@@ -3,27 +3,62 @@
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, NamedTuple, Self, cast
+from urllib.parse import quote
 
 import redis
 
 from loadtest.ports import free_ports
 from service.embedded import valkey as embedded_valkey
+from tests.certificates import Certificates
 from tests.service.servers import until
 
 SLOTS = 16384
 MASTERS = 3
 
 
+class Secured(NamedTuple):
+    """TLS alone, and a user with a password; `program` must have been built with TLS."""
+
+    program: str
+    certificates: Certificates
+    user: str = "alice"
+    password: str = "let me/in"
+
+    def options(self, folder: Path, port: int) -> dict[str, str]:
+        """The server's options."""
+        folder.mkdir(parents=True, exist_ok=True)
+        users = folder / "users.acl"
+        secret = sha256(self.password.encode()).hexdigest()
+        users.write_text(f"user default off\nuser {self.user} on #{secret} ~* &* +@all\n")
+        return {
+            "port": "0",
+            "tls-port": str(port),
+            "tls-cert-file": str(self.certificates.certificate),
+            "tls-key-file": str(self.certificates.key),
+            "tls-ca-cert-file": str(self.certificates.authority),
+            "tls-auth-clients": "no",
+            "tls-cluster": "yes",
+            "aclfile": str(users),
+        }
+
+    def url(self, *hosts: str) -> str:
+        """The URL of somebody who is let in."""
+        credentials = f"{self.user}:{quote(self.password, safe='')}"
+        return f"rediss://{credentials}@{','.join(hosts)}/0?ssl_ca_certs={self.certificates.authority}"
+
+
 class RedisNode:
     """One server on a loopback port, with its append-only file in `folder`; started, killed and started again."""
 
-    def __init__(self, folder: Path, port: int, program: str | None = None, **options: str) -> None:
-        """`options` are the server's own, with `_` for `-`; `program` is another than the embedded service's."""
+    def __init__(self, folder: Path, port: int, secured: Secured | None = None, **options: str) -> None:
+        """`options` are the server's own, with `_` for `-`."""
         self.folder, self.port = folder, port
-        self._program = program or embedded_valkey.program()
+        self._secured = secured
+        self._program = secured.program if secured else embedded_valkey.program()
         self._options = {
             "bind": "127.0.0.1",
             "port": str(port),
@@ -32,12 +67,14 @@ class RedisNode:
             "appendfsync": "everysec",
             "save": "",
             "logfile": str(folder / "server.log"),
+            **(secured.options(folder, port) if secured else {}),
         } | {name.replace("_", "-"): value for name, value in options.items()}
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}"
+        host = f"127.0.0.1:{self.port}"
+        return self._secured.url(host) if self._secured else f"redis://{host}"
 
     def start(self) -> None:
         """Run it; whether it answers yet is another question."""
@@ -56,8 +93,18 @@ class RedisNode:
     @contextmanager
     def client(self) -> Iterator[Any]:
         """A client of this server alone."""
-        with redis.Redis(port=self.port, socket_timeout=10) as client:
+        with redis.Redis.from_url(self.url, socket_timeout=10) as client:
             yield client
+
+    def answers(self) -> bool:
+        """Whether it serves."""
+        with self.client() as client, suppress(redis.ConnectionError):
+            return bool(client.ping())
+        return False
+
+    def has_ended(self) -> bool:
+        """Whether it ended by itself."""
+        return self._process is not None and self._process.poll() is not None
 
     def info(self) -> dict[str, Any]:
         """What it knows of its cluster; {} while it does not answer."""
@@ -69,13 +116,15 @@ class RedisNode:
 class RedisCluster:
     """Three masters, a third of the slots each."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, secured: Secured | None = None) -> None:
+        self._secured = secured
         # The port of a cluster's bus is the server's and 10,000 more, unless it is told.
         ports = free_ports(2 * MASTERS)
         self.nodes = [
             RedisNode(
                 folder / str(port),
                 port,
+                secured,
                 cluster_enabled="yes",
                 cluster_port=str(bus),
                 cluster_node_timeout="2000",
@@ -88,7 +137,8 @@ class RedisCluster:
     @property
     def url(self) -> str:
         """All of the nodes, so that any may be down."""
-        return "redis://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+        hosts = [f"127.0.0.1:{node.port}" for node in self.nodes]
+        return self._secured.url(*hosts) if self._secured else f"redis://{','.join(hosts)}"
 
     def start(self) -> None:
         """Run the masters, give them their slots, make them known to each other, and wait until all agree."""
