@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import pytest
 from kafka.admin import KafkaAdminClient
 
 from tests.certificates import Certificates
@@ -48,21 +49,26 @@ class KafkaServer:
         fetched = subprocess.run([START, "--fetch"], capture_output=True, text=True, check=False)
         return None if fetched.returncode == 0 else fetched.stderr.strip()
 
+    @classmethod
+    def require(cls) -> None:
+        """Skip the test where no broker can run, saying why and how to get one; fail it if KAFKA_REQUIRED is set."""
+        if missing := cls.available():
+            (pytest.fail if os.environ.get("KAFKA_REQUIRED") == "1" else pytest.skip)(missing)
+
     @property
     def bootstrap(self) -> str:
-        """The broker's address, which stays the same when it is started again."""
-        if self._port is None:
-            raise RuntimeError("the broker was never started")
+        """The broker's address, which it has before it is started, and keeps."""
+        self._port = self._port or _free_port_pair()
         return f"127.0.0.1:{self._port}"
 
     def start(self) -> None:
-        """Run the broker and return once it answers; the first start chooses its ports."""
+        """Run the broker and return once it answers."""
         if self._process is not None:
             raise RuntimeError("the broker is already running")
         if missing := self.available():
             raise RuntimeError(missing)
         self._data.mkdir(parents=True, exist_ok=True)
-        self._port = self._port or _free_port_pair()
+        port = int(self.bootstrap.split(":")[1])
         properties = self._data / "more.properties"
         properties.write_text(self._properties)
         with self._log.open("ab") as log:
@@ -70,8 +76,8 @@ class KafkaServer:
                 [START],
                 env=os.environ
                 | {
-                    "KAFKA_PORT": str(self._port),
-                    "KAFKA_CONTROLLER_PORT": str(self._port + 1),
+                    "KAFKA_PORT": str(port),
+                    "KAFKA_CONTROLLER_PORT": str(port + 1),
                     "KAFKA_DATA": str(self._data),
                     "KAFKA_LISTENER": self._listener,
                     "KAFKA_PROPERTIES": str(properties),

@@ -1,7 +1,6 @@
 """The whole loop over a real Apache Kafka: the API here, the fold as its own process, producers beside them."""
 
 import gc
-import os
 import subprocess
 import sys
 import warnings
@@ -38,8 +37,7 @@ WAIT_S = 60.0
 
 @pytest.fixture(scope="module")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
-    if missing := KafkaServer.available():
-        (pytest.fail if os.environ.get("KAFKA_REQUIRED") == "1" else pytest.skip)(missing)
+    KafkaServer.require()
     with KafkaServer(tmp_path_factory.mktemp("kafka")) as server:
         yield server
     # Here, too, are sockets that kafka-python has left behind: at the session's end nobody would overlook them.

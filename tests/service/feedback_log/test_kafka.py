@@ -2,7 +2,7 @@
 
 import gc
 import logging
-import os
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from kafka.admin import KafkaAdminClient, ScramMechanism, UserScramCredentialUpsertion
 
+from service.feedback_log import kafka as module
 from service.feedback_log.base import DeadLetter, LogUnavailable
 from service.feedback_log.kafka import KafkaLog
 from service.settings import Settings
@@ -34,8 +35,7 @@ def _quiet(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def server(start: Callable[[], KafkaServer]) -> Iterator[KafkaServer]:
-    if missing := KafkaServer.available():
-        (pytest.fail if os.environ.get("KAFKA_REQUIRED") == "1" else pytest.skip)(missing)
+    KafkaServer.require()
     with start() as running:
         yield running
     with warnings.catch_warnings():
@@ -137,6 +137,17 @@ def test_brokers_of_an_unknown_authority_are_not_trusted(
 def test_who_speaks_in_clear_is_not_let_in(open_log: OpenLog, secured_kafka: KafkaServer) -> None:
     with pytest.raises(LogUnavailable, match="Unable to bootstrap"):
         open_log(kafka_bootstrap_servers=secured_kafka.bootstrap)
+
+
+def test_who_tries_until_brokers_come_leaves_nothing_behind(open_log: OpenLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """kafka-python's clients that cannot connect leave a thread each."""
+    monkeypatch.setattr(module, "PATIENCE_MS", 100)
+    for _ in range(3):
+        with pytest.raises(LogUnavailable, match="ECONNREFUSED"):
+            open_log(kafka_bootstrap_servers="127.0.0.1:1")
+    assert not [
+        thread.name for thread in threading.enumerate() if thread.name.startswith("kafka-io-kafka-python-admin")
+    ]
 
 
 def never_wait(log: KafkaLog, monkeypatch: pytest.MonkeyPatch) -> None:
