@@ -241,7 +241,11 @@ def waiting_for(
 
 
 def _say_waiting(attempt: RetryCallState) -> None:
-    logger.warning("waiting", error=str(attempt.outcome and attempt.outcome.exception()))
+    """Ever more seldom: at the first try, the second, the fourth and so on."""
+    tries, error = attempt.attempt_number, attempt.outcome and attempt.outcome.exception()
+    if tries & (tries - 1) == 0:
+        what = "redis" if isinstance(error, redis.RedisError) else "the feedback log"
+        logger.warning(f"waiting for {what}", error=str(error), tries=tries)
 
 
 def run(settings: Settings, redis_url: str, *, begin: bool = False) -> None:

@@ -108,7 +108,8 @@ def test_they_wait_for_what_is_not_there_and_come_up_by_themselves(
     parts.start()
     until(lambda: parts.ready().get("status") == "unavailable", WAIT_S)
     assert parts.client.get("/health/live").status_code == 200
-    until(lambda: str(redis_node.port) in parts.said("fold"), WAIT_S)
+    until(lambda: f"{redis_node.port}. Connection refused" in parts.said("fold"), WAIT_S)
+    assert "waiting for redis" in parts.said("fold")
     until(lambda: parts.ready()["dependencies"]["redis"].get("detail"), WAIT_S)
     told = parts.ready()["dependencies"]
     assert not told["redis"]["ok"]
@@ -119,6 +120,7 @@ def test_they_wait_for_what_is_not_there_and_come_up_by_themselves(
     redis_node.start()
     until(lambda: parts.ready()["dependencies"]["redis"]["ok"], WAIT_S)
     until(lambda: kafka.bootstrap in parts.said("fold"), WAIT_S)
+    assert "waiting for the feedback log" in parts.said("fold")
     assert parts.ready()["status"] == "unavailable"
 
     kafka.start()
