@@ -48,5 +48,5 @@ class Streams:
             left_ms = math.ceil(1000 * (deadline - time.monotonic()))
 
     def close(self) -> None:
-        """Begin no more reads; those under way end by themselves."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """Begin no more reads; wait for those under way, or their connections would outlive their client."""
+        self._threads.shutdown(wait=True, cancel_futures=True)

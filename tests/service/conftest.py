@@ -23,6 +23,14 @@ def _in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replica, "BLOCK_MS", 20)
 
 
+@pytest.fixture(params=["server", pytest.param("cluster", marks=pytest.mark.cluster)])
+def either_redis(request: pytest.FixtureRequest) -> str:
+    """The URL of one Redis, and then of a Redis Cluster: for a module's own `valkey`."""
+    if request.param == "cluster":
+        return str(request.getfixturevalue("redis_cluster").url)
+    return str(request.getfixturevalue("single_valkey"))
+
+
 @pytest.fixture
 def make_loop(valkey: str, store: Store, settings: Callable[..., Settings]) -> Iterator[MakeLoop]:
     """Starts the API with these settings, over an empty Valkey or the one at `redis_url`, with `served` published."""

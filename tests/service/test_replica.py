@@ -74,6 +74,11 @@ class Learner:
         return ShardDeltas(shard, int(found or 0), int(found or 0) + 1, rows, [], now_ms, {})
 
 
+@pytest.fixture
+def valkey(either_redis: str) -> str:
+    return either_redis
+
+
 @pytest.fixture(scope="module")
 def bundle() -> Bundle:
     return small_bundle()

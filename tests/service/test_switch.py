@@ -38,6 +38,11 @@ def _watchful(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "WATCH_EVERY_S", 0.02)
 
 
+@pytest.fixture
+def valkey(either_redis: str) -> str:
+    return either_redis
+
+
 def publish(loop: Loop, bundle: Bundle) -> None:
     bundles.write(bundle, loop.settings.bundles)
 
@@ -139,6 +144,7 @@ def test_a_bundle_that_cannot_be_brought_level_is_not_served(
     make_loop: MakeLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loop = make_loop(FIRST)
+    until(lambda: readiness(loop)["status"] == "ready")
     with monkeypatch.context() as broken:
         broken.setattr(module, "LEVEL_WITHIN_S", 0)
         broken.setattr(Replica, "_follow", lambda self: self._pause(0.01))
