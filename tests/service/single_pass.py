@@ -21,6 +21,7 @@ SKEW_MS = 60_000
 Edge = tuple[str, str, int, int]  # namespace, version, cluster, slot
 Sums = tuple[int, int, int]  # d, n, b
 Place = tuple[int, int, int]  # partition, offset, index in the record
+Repeat = tuple[int, int, int]  # partition, offset of the last copy before, offset of a duplicate
 
 
 class Outcome(NamedTuple):
@@ -88,6 +89,7 @@ class SinglePass:
         self.statistics: dict[Edge, list[int]] = {}
         self.totals: Counter[str] = Counter()
         self.dead_letters: set[Place] = set()
+        self.repeats: list[Repeat] = []
         self.seen: dict[bytes, dict[int, int]] = {}
         self.answered: dict[bytes, dict[int, int]] = {}
         self._append_ms: dict[tuple[int, int], int] = {}  # of the record at (partition, offset)
@@ -109,13 +111,16 @@ class SinglePass:
             if late:
                 self.dead_letters.add((partition, record.offset, index))
             for position in positions:
-                new = self._is_new((partition, token.request_id, position, name), record.offset)
-                self.totals["late" if late else "folded" if new else "duplicates"] += 1
-                if late or not new:
+                earlier = self._earlier((partition, token.request_id, position, name), record.offset)
+                self.totals["late" if late else "folded" if earlier is None else "duplicates"] += 1
+                if earlier is not None and not late:
+                    self.repeats.append((partition, earlier, record.offset))
+                if late or earlier is not None:
                     continue
                 manifest = rules.manifest(token.version)
                 self._add(token, position, reward, manifest)
-                if reward is not None and self._is_new((partition, token.request_id, position, None), record.offset):
+                impression = (partition, token.request_id, position, None)
+                if reward is not None and self._earlier(impression, record.offset) is None:
                     self.totals["implied"] += 1
                     self._add(token, position, None, manifest)
 
@@ -124,12 +129,12 @@ class SinglePass:
         statistics = {edge: (d, n, b) for edge, (d, n, b) in self.statistics.items() if d or n or b}
         return Outcome(statistics, dict(+self.totals), self.dead_letters, self.seen, self.answered)
 
-    def _is_new(self, key: object, offset: int) -> bool:
-        """Whether nobody said so in the last N records; notes that this one did."""
-        earlier = self._said.setdefault(key, [])
-        new = not any(offset - self.rules.window <= other for other in earlier)
-        earlier.append(offset)
-        return new
+    def _earlier(self, key: object, offset: int) -> int | None:
+        """Which of the last N records said so, or this one before; notes that this one does."""
+        said = self._said.setdefault(key, [])
+        found = next((other for other in reversed(said) if offset - self.rules.window <= other), None)
+        said.append(offset)
+        return found
 
     def _add(self, token: AttributionToken, position: int, reward: int | None, manifest: Manifest) -> None:
         """Eq. 8 for an impression of one place, eq. 9 for a reward."""
