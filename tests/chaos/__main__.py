@@ -13,7 +13,9 @@ import typer
 from rich.console import Console
 
 from tests.chaos.deployment import Deployment
-from tests.chaos.faults import CLUSTER_PLAN, PLAN
+from tests.chaos.embedded import PLAN as EMBEDDED_PLAN
+from tests.chaos.embedded import Embedded, EmbeddedFaults
+from tests.chaos.faults import CLUSTER_PLAN, PLAN, DeploymentFaults
 from tests.chaos.run import PROOFS, Report, Run, carry_out
 from tests.kafka_server import KafkaServer
 
@@ -36,12 +38,21 @@ def cluster(seconds: Seconds = None, seed: Seed = None, folder: Folder = None) -
     _kafka(Run(seconds or 110, 310, _seed(seed), CLUSTER_PLAN), 2000, folder, cluster=True)
 
 
+@cli.command()
+def embedded(seconds: Seconds = None, seed: Seed = None, folder: Folder = None) -> None:
+    """`python -m service`: the SQLite log and a private Valkey."""
+    run = Run(seconds or 110, 150, _seed(seed), EMBEDDED_PLAN)
+    with _Folder(folder) as path, Embedded(path, 2000) as service:
+        report = carry_out(service, EmbeddedFaults(service, run.seed), run, console)
+    _tell(report)
+
+
 def _kafka(run: Run, window: int, folder: Path | None, *, cluster: bool) -> None:
     if missing := KafkaServer.available():
         console.print(missing)
         raise typer.Exit(2)
     with _Folder(folder) as path, Deployment(path, window, cluster=cluster) as deployment:
-        report = carry_out(deployment, run, console)
+        report = carry_out(deployment, DeploymentFaults(deployment, run.seed), run, console)
     _tell(report)
 
 

@@ -16,6 +16,7 @@ from service.store.redis import Store, connect
 from tests.chaos import world as worlds
 from tests.chaos.processes import Part
 from tests.chaos.redis_server import AppendOnlyFile, is_up
+from tests.chaos.system import Place
 from tests.kafka_server import KafkaServer
 from tests.redis_cluster import RedisCluster, RedisNode
 from tests.service.servers import environment, until
@@ -26,7 +27,6 @@ SHARDS = 8
 SESSION_S = 6
 ARMS = [{"name": name, "namespace": name} for name in worlds.NAMESPACES]
 WAIT_S = 90.0
-Place = tuple[int, int, int]
 
 
 class Deployment:

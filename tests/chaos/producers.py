@@ -15,6 +15,23 @@ from tests.chaos.world import LIFE_S, Slate, World
 
 Send = Callable[[bytes, bytes, int], None]  # key, value, partition
 NEAR_S, FAR_S = 2.0, 60.0
+UNKNOWN_KEY = 9
+# Servers' clocks may run ahead of the log's by less than a minute: these tokens live through most of the window.
+AHEAD_S = -5, 55
+# What a record is, or when it is said again → how often in a hundred, and when its token was issued, in s from now.
+KINDS = {
+    "plain": (50, AHEAD_S),
+    "at once": (5, AHEAD_S),
+    "soon": (4, AHEAD_S),
+    "long after": (12, AHEAD_S),
+    "answer": (16, AHEAD_S),
+    "old": (4, (-200, -45)),  # late, once the window is full
+    "expired": (2, (-2 * LIFE_S, -LIFE_S - 5)),
+    "too early": (1, (70, 200)),
+    "forged": (2, AHEAD_S),
+    "misplaced": (1, AHEAD_S),
+    "senseless": (3, AHEAD_S),
+}
 SENSELESS = (b"\xff{", b"[]", b"[[1]]", b"7", b'{"type": "impression"}', b'["odd", {"type": "reward"}]')
 
 
@@ -67,39 +84,25 @@ class Producers:
             self._done.wait(0.01)
 
     def _say(self) -> None:
-        """One record, of one kind."""
-        chance, now_ms = self._chance, time.time_ns() // 1_000_000
-        kind = chance.random()
-        # Servers' clocks run ahead of the log's, by less than they may: the window is shorter than it is long.
-        issued_ms = now_ms + 1000 * chance.randint(-5, 55)
-        key_id, home = 1, None
-        if kind < 0.02:
-            key_id = 9  # forged
-        elif kind < 0.04:
-            issued_ms = now_ms - 1000 * (LIFE_S + 5)  # expired
-        elif kind < 0.05:
-            issued_ms = now_ms + 90_000  # too early
-        elif kind < 0.09:
-            issued_ms = now_ms - 1000 * chance.randint(45, 200)  # late, once the window is full
-        elif kind < 0.10:
-            home = chance.randrange(self._partitions)  # misplaced, nearly always
-        slate = self._world.slate(self.version, issued_ms, key_id)
-        key = slate.request.encode()
-        if 0.10 <= kind < 0.13:
-            self._append(key, chance.choice(SENSELESS), 1)
-            return
-        events = self._events(slate)
+        """One record of one kind, and what follows from it."""
+        chance = self._chance
+        kind = chance.choices(list(KINDS), [share for share, _ in KINDS.values()])[0]
+        issued_ms = time.time_ns() // 1_000_000 + 1000 * chance.randint(*KINDS[kind][1])
+        slate = self._world.slate(self.version, issued_ms, UNKNOWN_KEY if kind == "forged" else 1)
+        key, events = slate.request.encode(), self._events(slate)
         value = orjson.dumps(events if len(events) > 1 else events[0])
+        if kind == "senseless":
+            value, events = chance.choice(SENSELESS), events[:1]
+        home = chance.randrange(self._partitions) if kind == "misplaced" else None
         self._append(key, value, len(events), home)
-        if 0.13 <= kind < 0.18:
+        if kind == "at once":
             self._append(key, value, len(events))
-        elif 0.18 <= kind < 0.22:
+        elif kind == "soon":
             self._repeat(chance.uniform(0, NEAR_S), key, value, len(events))
-        elif 0.22 <= kind < 0.34:
+        elif kind == "long after":
             self._repeat(chance.uniform(0, FAR_S), key, value, len(events))
-        elif kind < 0.5:  # the answer comes after the impression, or before it
-            answer = orjson.dumps(self._reward(slate))
-            self._repeat(chance.uniform(0, NEAR_S), key, answer, 1)
+        elif kind == "answer":
+            self._repeat(chance.uniform(0, NEAR_S), key, orjson.dumps(self._reward(slate)), 1)
 
     def _events(self, slate: Slate) -> list[dict[str, Any]]:
         chance = self._chance

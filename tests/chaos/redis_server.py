@@ -20,9 +20,9 @@ class AppendOnlyFile:
     """Knows how long a server's append-only file was a second ago."""
 
     def __init__(self, folder: Path) -> None:
-        """`folder` is the server's own; one file grows there, never rewritten (auto-aof-rewrite-percentage 0)."""
+        """`folder` is the server's own."""
         self._folder = folder / "appendonlydir"
-        self._lengths: deque[tuple[float, int]] = deque()
+        self._lengths: deque[tuple[float, Path, int]] = deque(maxlen=1000)
         self._done = Event()
         self._thread = Thread(target=self._look, daemon=True)
         self._thread.start()
@@ -30,12 +30,13 @@ class AppendOnlyFile:
     def cut(self) -> None:
         """Take off what was written in the last second before now; only while the server is dead."""
         before = time.monotonic() - FORGETS_S
-        length = next((length for at, length in reversed(list(self._lengths)) if at <= before), 0)
-        (path,) = self._folder.glob("*.incr.aof")
+        path = self._file()
+        assert path is not None
+        lengths = [length for at, of, length in list(self._lengths) if at <= before and of == path]
+        length = min(lengths[-1] if lengths else 0, path.stat().st_size)
         with path.open("r+b") as file:
-            file.truncate(min(length, path.stat().st_size))
-        self._lengths.clear()
-        self._lengths.append((before, length))
+            file.truncate(length)
+        self._lengths.append((before, path, length))
 
     def copy(self, folder: Path) -> None:
         """Copy what is left into another server's folder."""
@@ -47,11 +48,12 @@ class AppendOnlyFile:
 
     def _look(self) -> None:
         while not self._done.wait(LOOK_EVERY_S):
-            files = list(self._folder.glob("*.incr.aof"))
-            if files:
-                self._lengths.append((time.monotonic(), files[0].stat().st_size))
-            while len(self._lengths) > 1000:
-                self._lengths.popleft()
+            if (path := self._file()) is not None:
+                self._lengths.append((time.monotonic(), path, path.stat().st_size))
+
+    def _file(self) -> Path | None:
+        """The file that grows; a rewrite begins another."""
+        return max(self._folder.glob("*.incr.aof"), key=lambda path: path.stat().st_mtime, default=None)
 
 
 def read_copy(file: AppendOnlyFile, folder: Path) -> RedisNode:

@@ -10,11 +10,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from tests.chaos.deployment import Deployment
-from tests.chaos.faults import Faults
 from tests.chaos.plan import draw
 from tests.chaos.processes import told
 from tests.chaos.producers import Producers
+from tests.chaos.system import Faults, System
 from tests.chaos.verdict import compare, read_log, served
 from tests.chaos.watch import Watch
 from tests.chaos.world import PSEUDONYMS, SECRETS, World
@@ -42,23 +41,22 @@ class Report(NamedTuple):
     complaints: list[str]
 
 
-def carry_out(deployment: Deployment, run: Run, console: Console) -> Report:
+def carry_out(system: System, faults: Faults, run: Run, console: Console) -> Report:
     """Run it all."""
-    faults = Faults(deployment, run.seed)
-    store = deployment.store()
-    watch = Watch(store, deployment.epoch, deployment.settings.partitions)
-    world = World(run.seed, deployment.epoch, SECRETS, PSEUDONYMS)
-    producers = Producers(world, deployment.send, deployment.url, deployment.settings.partitions, run.rate, run.seed)
+    store = system.store()
+    watch = Watch(store, system.epoch, system.settings.partitions)
+    world = World(run.seed, system.epoch, SECRETS, PSEUDONYMS)
+    producers = Producers(world, system.send, system.url, system.settings.partitions, run.rate, run.seed)
     producers.version = faults.version
     try:
         _traffic(run, faults, watch, producers, console)
         console.print(f"{producers.events} events in {producers.records} records, {producers.over_http} over HTTP")
         faults.calm()
-        deployment.flush()
-        drained_s = _drain(deployment, faults, watch)
+        system.flush()
+        drained_s = _drain(system, faults, watch)
         console.print(f"all folded {drained_s:.1f} s later; reading the log once more")
         watch.stop()
-        return _judge(deployment, run, faults, watch, producers, console)
+        return _judge(system, run, faults, watch, producers, console)
     finally:
         producers.stop()
         watch.stop()
@@ -88,10 +86,10 @@ def _traffic(run: Run, faults: Faults, watch: Watch, producers: Producers, conso
     producers.stop()
 
 
-def _drain(deployment: Deployment, faults: Faults, watch: Watch) -> float:
+def _drain(system: System, faults: Faults, watch: Watch) -> float:
     """Wait until every record is folded; how long that took."""
     began = time.monotonic()
-    log = deployment.log
+    log = system.log
     ends = [log.bounds(partition)[1] for partition in range(log.partitions)]
 
     def done() -> bool:
@@ -102,25 +100,23 @@ def _drain(deployment: Deployment, faults: Faults, watch: Watch) -> float:
     return time.monotonic() - began
 
 
-def _judge(
-    deployment: Deployment, run: Run, faults: Faults, watch: Watch, producers: Producers, console: Console
-) -> Report:
+def _judge(system: System, run: Run, faults: Faults, watch: Watch, producers: Producers, console: Console) -> Report:
     rules = {
         "keys": {key_id: secret.encode() for key_id, secret in SECRETS.items()},
         "pseudonym_key": PSEUDONYMS.encode(),
-        "epoch": deployment.epoch,
-        "partitions": deployment.settings.partitions,
-        "window": deployment.settings.window_records,
+        "epoch": system.epoch,
+        "partitions": system.settings.partitions,
+        "window": system.settings.window_records,
     }
-    outcome, repeats = read_log(whole_log(deployment.log), rules)
-    store = deployment.store()
+    outcome, repeats = read_log(whole_log(system.log), rules)
+    store = system.store()
     held, totals = statistics_in(store.client, store.keys.prefix), store.totals()
     store.close()
     comparison = compare(held, outcome.statistics)
-    complaints = [*deployment.died(), *producers.failures]
+    complaints = [*system.died(), *producers.failures]
     if totals != outcome.totals:
         complaints.append(f"totals in Redis {totals}, by the log {outcome.totals}")
-    letters = deployment.dead_letters()
+    letters = system.dead_letters()
     if letters != outcome.dead_letters:
         complaints.append(
             f"{len(outcome.dead_letters - letters)} dead letters are missing, "
@@ -129,7 +125,7 @@ def _judge(
     differing: list[str] = ["not asked"]
 
     def level() -> bool:
-        differing[:] = served(deployment.url, outcome.statistics)
+        differing[:] = served(system.url, outcome.statistics)
         return not differing
 
     try:
@@ -142,7 +138,7 @@ def _judge(
         of_kind = [seconds for what, seconds in recoveries if what == kind and seconds is not None]
         if of_kind:
             console.print(f"recovery from {kind}: median {statistics.median(of_kind):.1f} s, max {max(of_kind):.1f} s")
-    events = [entry for log in deployment.fold_logs() for entry in told(log)]
+    events = [entry for log in system.fold_logs() for entry in told(log)]
     figures = {
         "events_written": sum(
             outcome.totals.get(name, 0) for name in ("folded", "duplicates", "late", "dead_lettered")

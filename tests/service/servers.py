@@ -90,11 +90,11 @@ class LocalService:
         self.process: psutil.Popen | None = None
         self.client = httpx2.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=20)
 
-    def start(self) -> None:
+    def start(self, patience_s: float = PATIENCE_S) -> None:
         """Start it and wait until every part is well."""
         with self._log.open("ab") as log:
             self.process = psutil.Popen(self.command, env=self.environment, stdout=log, stderr=log)
-        until(self.is_ready)
+        until(self.is_ready, patience_s)
 
     def is_ready(self) -> bool:
         """Whether every dependency is well."""

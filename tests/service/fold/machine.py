@@ -333,7 +333,7 @@ class FoldMachine(RuleBasedStateMachine):
             self._replace(fold)
         finally:
             member.busy = False
-        member.log.failure, member.store.interruption, member.store.unanswered = None, None, 0
+        member.log.failure, member.store.unanswered = None, 0
 
     def _go_back(self, shards: set[int], copy: int) -> None:
         restore(self.store, self.copies[copy % len(self.copies)], shards)

@@ -99,6 +99,9 @@ class MemoryLog:
     def bounds(self, partition: int) -> tuple[int, int]:
         return self.topic.starts[partition], len(self.topic.records[partition])
 
+    def ends(self) -> Mapping[int, int]:
+        return {partition: len(records) for partition, records in enumerate(self.topic.records)}
+
     def read(self, partition: int, start: int, stop: int) -> Sequence[Record]:
         if start < stop:
             self.fail("read")
@@ -139,10 +142,10 @@ class MemorySubscription:
         self._log, self._topic = log, log.topic
         self._assigned, self._revoked = assigned, revoked
         self._generation = -1
-        self._positions: dict[int, int] = {}
-        self._new: set[int] = set()
+        self._held: set[int] = set()
+        self._told = True  # whether the fold knows what it holds
+        self._positions: dict[int, int] = {}  # of what is held and not paused
         self._fetched: dict[int, list[Record]] = {}
-        self._paused: set[int] = set()
         self._topic.join(self)
 
     def fetch(self) -> None:
@@ -156,35 +159,36 @@ class MemorySubscription:
         self._fetched = {}
         if not found:
             self._rejoin()
-            found = self._next(min(limit, self.batch))
+            found = self._next(self.batch)
         found = {partition: records[:limit] for partition, records in found.items()}
         self._positions |= {partition: records[-1].offset + 1 for partition, records in found.items()}
         return found
 
     def seek(self, partition: int, offset: int) -> None:
-        if partition in self._positions or partition in self._new:
+        if partition in self._held:
             self._positions[partition] = offset
+
+    def pause(self, partition: int) -> None:
+        self._positions.pop(partition, None)
 
     def close(self) -> None:
         self._topic.put_out(self)
-        if self._positions:
-            self._revoked(set(self._positions))
-        self._positions = {}
+        held, self._held, self._positions = self._held, set(), {}
+        if held:
+            self._revoked(held)
 
     def _rejoin(self) -> None:
-        """Take part in what the group agreed on meanwhile; where starting fails it is tried again."""
+        """Take part in what the group agreed on meanwhile; what fails on the fold's side is tried again."""
         if self._generation != self._topic.generation:
             self._topic.join(self)
             self._generation = self._topic.generation
-            gone = set(self._positions)
-            self._positions = {}
-            self._new = self._topic.share(self)
+            gone, self._held, self._positions = self._held, self._topic.share(self), {}
+            self._told = False
             if gone:
                 self._revoked(gone)
-        if self._new:
-            starts = dict(self._assigned(self._new))
-            self._positions |= starts
-            self._new = set()
+        if not self._told:
+            self._positions |= self._assigned(self._held)
+            self._told = True
 
     def _next(self, limit: int) -> dict[int, list[Record]]:
         found = {}
@@ -192,6 +196,6 @@ class MemorySubscription:
             start, records = self._topic.starts[partition], self._topic.records[partition]
             if not start <= position <= len(records):
                 raise LogReset(f"partition {partition}: position {position} lies outside {start}–{len(records)}")
-            if position < len(records) and partition not in self._paused:
+            if position < len(records):
                 found[partition] = records[position : position + limit]
         return found
