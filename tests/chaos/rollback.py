@@ -1,13 +1,16 @@
 """How far Redis went back: its watermarks before it was killed, against those in what is left of its file."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import redis
 from numpy.typing import NDArray
 
 from service.store.redis import Store
 from tests.chaos.redis_server import AppendOnlyFile, read_copy
+from tests.service.servers import until
 
 
 def rolled_back(
@@ -31,5 +34,12 @@ def rolled_back(
 
 def _watermarks(store: Store, epoch: bytes, partitions: int) -> NDArray[np.int64]:
     """Every shard's watermark of every partition, int64[P, S]."""
-    found = store.watermarks(epoch, range(partitions))
+    found: dict[int, list[int]] = {}
+
+    def answered() -> bool:
+        with suppress(redis.RedisError):  # it may just be up again after the kill before
+            found.update(store.watermarks(epoch, range(partitions)))
+        return bool(found)
+
+    until(answered)
     return np.array([found[partition] for partition in range(partitions)])
