@@ -42,6 +42,8 @@ class Embedded:
             PSEUDONYM_KEY=worlds.PSEUDONYMS,
             ARMS=json.dumps(ARMS),
             LOG_FORMAT="json",
+            FOLD_PORT="0",  # a fold that sleeps would keep the port from the one that takes over
+            VERIFY_EVERY_S="0",
         )
         self.url = f"http://127.0.0.1:{self.service.port}"
         self.settings = Settings(
@@ -141,21 +143,24 @@ class EmbeddedFaults:
 
     def _redis(self) -> None:
         """Kill the Valkey; its supervisor waits until its file is cut."""
+        server = self._part("valkey")
         self._supervisor.send_signal(signal.SIGSTOP)
         try:
             self._note("redis")
-            self._kill_redis(self._part("valkey"))
+            self._kill_redis(server)
         finally:
             self._supervisor.send_signal(signal.SIGCONT)
 
     def _power(self) -> None:
         """The machine's power is cut: everything dies at once, and Valkey forgets its last second."""
+        self._part("valkey")
         parts = self._service.parts()
         self._note("fold", "redis")
         self._supervisor.kill()
-        for name in ("fold", "api"):
-            parts[name].kill()
-        self._kill_redis(parts["valkey"])
+        server = parts.pop("valkey")
+        for part in parts.values():
+            part.kill()
+        self._kill_redis(server)
         self._supervisor.wait()
         self._service.start(WAIT_S)
 
