@@ -11,7 +11,7 @@ STEPS ?= 10000
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve train test test-cluster fold-model check format kafka loadtest bench compose-smoke clean
+.PHONY: help install demo serve train test test-cluster fold-model chaos chaos-cluster chaos-embedded check format kafka loadtest bench compose-smoke clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -43,6 +43,18 @@ test-cluster: $(INSTALLED) ## Start a real Apache Kafka and a Redis Cluster, run
 
 fold-model: $(INSTALLED) ## Drive the fold against its model (STEPS=10000, SEED=)
 	@$(BIN)/python -m tests.service.fold.explore --steps $(STEPS) $(if $(SEED),--seed $(SEED))
+
+CHAOS = $(BIN)/python -m tests.chaos
+CHAOS_ARGS = $(if $(SEED),--seed $(SEED)) $(if $(filter-out file,$(origin SECONDS)),--seconds $(SECONDS))
+
+chaos: $(INSTALLED) ## Kill folds, Redis and Kafka under traffic, then compare with the log (5 minutes; SEED=, SECONDS=)
+	@$(CHAOS) kafka $(CHAOS_ARGS)
+
+chaos-cluster: $(INSTALLED) ## The same on a Redis Cluster of three masters (3 minutes)
+	@$(CHAOS) cluster $(CHAOS_ARGS)
+
+chaos-embedded: $(INSTALLED) ## The same on the embedded service: SQLite and a private Valkey (3 minutes)
+	@$(CHAOS) embedded $(CHAOS_ARGS)
 
 check: $(INSTALLED) ## ruff and mypy --strict
 	@$(BIN)/ruff check .

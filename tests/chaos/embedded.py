@@ -120,7 +120,8 @@ class EmbeddedFaults:
         assert self._supervisor.poll() is None, "the service ended by itself"
 
     def calm(self) -> None:
-        """Nobody sleeps: a zombie is woken as soon as another fold is there."""
+        """Nobody sleeps: a zombie is woken as soon as another fold is there. Redis may have forgotten what is active."""
+        self._embedded.activate(self.version)
 
     def close(self) -> None:
         for zombie in self._zombies:

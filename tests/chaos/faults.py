@@ -43,12 +43,13 @@ class DeploymentFaults:
         getattr(self, f"_{kind}")(many)
 
     def calm(self) -> None:
-        """Wake who sleeps, and let everybody run."""
+        """Wake who sleeps, and let everybody run. Redis may have forgotten what is active: say it again."""
         for waker in self._wakers:
             waker.join()
         for fold in self._deployment.folds:
             if not fold.running:
                 fold.start()
+        self._deployment.activate(self.version)
 
     def look(self) -> None:
         """Note what ended by itself, and start it again."""
