@@ -120,7 +120,7 @@ class EmbeddedFaults:
         assert self._supervisor.poll() is None, "the service ended by itself"
 
     def calm(self) -> None:
-        """Nobody sleeps: a zombie is woken as soon as another fold is there. Redis may have forgotten what is active."""
+        """Nobody sleeps any more. Redis may have forgotten what is active: say it again."""
         self._embedded.activate(self.version)
 
     def close(self) -> None:
