@@ -49,9 +49,9 @@ def shards() -> Shards:
 def streams(shards: Shards) -> Iterator[Streams]:
     streams = Streams(3, shards.read)
     yield streams
-    streams.close()
     for shard in shards.told:
         shards.tell(shard, [])
+    streams.close()
 
 
 def test_news_of_one_shard_wakes_while_the_others_wait_on(shards: Shards, streams: Streams) -> None:
