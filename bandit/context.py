@@ -81,6 +81,41 @@ def nearest(
     return top.astype(np.int32), quantise(weights)
 
 
+def union(
+    users: NDArray[np.float32], centroids: NDArray[np.float32], k: int, width: int, temperature: float
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Eq. (10) for users of several interests: each triggers its own k nearest clusters, all interests weigh alike.
+
+    A cluster that several interests trigger gets the sum of their weights; the heaviest are kept. For one interest and
+    `width` = k this is `nearest`.
+
+    Args:
+        users: float32[U, H, D], H interests a user.
+        centroids: float32[C, D].
+        k: clusters an interest triggers, ≤ C.
+        width: clusters a user keeps, ≤ C.
+        temperature: τ′ of each interest's softmax, > 0.
+
+    Returns:
+        clusters int32[U, width], heaviest first, and weights int32[U, width] in units of 2⁻¹⁵; where the interests
+        trigger fewer clusters, weights of 0 pad.
+    """
+    num_users, _, dimension = users.shape
+    clusters, weights = nearest(users.reshape(-1, dimension), centroids, k, temperature)
+    clusters, weights = clusters.reshape(num_users, -1), weights.reshape(num_users, -1)
+    rows = np.arange(num_users)[:, None]
+    order = np.argsort(clusters, axis=1, kind="stable")
+    clusters, weights = clusters[rows, order], weights[rows, order]
+    place = np.zeros_like(clusters)  # a user's different clusters, counted from 0
+    place[:, 1:] = np.cumsum(np.diff(clusters, axis=1) != 0, axis=1)
+    different = np.zeros((num_users, max(width, clusters.shape[1])), dtype=np.int32)
+    sums = np.zeros(different.shape, dtype=np.float64)
+    different[rows, place] = clusters
+    np.add.at(sums, (rows, place), weights)
+    heaviest = np.argsort(-sums, axis=1, kind="stable")[:, :width]
+    return different[rows, heaviest], quantise(sums[rows, heaviest])
+
+
 def population(clusters: NDArray[np.int32], weights: NDArray[np.int32], num_clusters: int, k: int) -> Context:
     """The context of somebody we know nothing of: the k clusters that weigh most over all users (int32[U, K] each)."""
     mass = np.bincount(clusters.ravel(), weights=weights.ravel(), minlength=num_clusters).astype(np.float64)

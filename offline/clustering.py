@@ -1,4 +1,4 @@
-"""Clusters of users: spherical k-means over user vectors (FAISS), and users' contexts over them."""
+"""Clusters of users' interests: spherical k-means over user vectors (FAISS), and users' contexts over them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Clusters(NamedTuple):
 
     Attributes:
         centroids: float32[C, D], of length 1.
-        temperature: τ′ of eq. (10), at which the mean top weight is what the configuration asks for.
+        temperature: τ′ of eq. (10), at which an interest's mean top weight is what the configuration asks for.
         user_clusters, user_weights: int32[U, K], each known user's context; weights in units of 2⁻¹⁵.
         population: the context of everybody else.
     """
@@ -33,17 +33,14 @@ class Clusters(NamedTuple):
 def cluster(users: NDArray[np.float32], config: Build) -> Clusters:
     """Cluster users by their vectors.
 
-    Args:
-        users: float32[U, H, D], of length 1, with H = 1: eq. (10) speaks of one vector a user.
-        config: how many clusters, and how soft contexts are. There are never more clusters than users.
+    All interests of all users are clustered together; a user's context is the union of what each of them triggers.
 
-    Raises:
-        ValueError: users have more than one vector.
+    Args:
+        users: float32[U, H, D], of length 1: H interests a user.
+        config: how many clusters, and how soft contexts are. There are never more clusters than users.
     """
-    num_users, interests, dimension = users.shape
-    if interests != 1:
-        raise ValueError(f"clustering: users have {interests} vectors each, contexts are defined for one")
-    points = np.ascontiguousarray(users[:, 0, :])
+    num_users, _, dimension = users.shape
+    points = np.ascontiguousarray(users.reshape(-1, dimension))
     wanted = round(num_users / config.users_per_cluster)
     number = min(max(config.min_clusters, min(wanted, config.max_clusters)), num_users)
     kmeans = faiss.Kmeans(
@@ -53,8 +50,9 @@ def cluster(users: NDArray[np.float32], config: Build) -> Clusters:
     centroids = np.asarray(kmeans.centroids, dtype=np.float32)
     k = min(config.clusters_per_user, number)
     temperature = soften(points, centroids, k, config.mean_top_weight)
-    clusters, weights = context.nearest(points, centroids, k, temperature)
-    return Clusters(centroids, temperature, clusters, weights, context.population(clusters, weights, number, k))
+    width = min(config.clusters_per_user, number)
+    clusters, weights = context.union(users, centroids, k, width, temperature)
+    return Clusters(centroids, temperature, clusters, weights, context.population(clusters, weights, number, width))
 
 
 def soften(users: NDArray[np.float32], centroids: NDArray[np.float32], k: int, mean_top_weight: float) -> float:

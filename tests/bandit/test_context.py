@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 
-from bandit.context import UNIT, from_pairs, nearest, population, quantise
+from bandit.context import UNIT, from_pairs, nearest, population, quantise, union
 
 weights = arrays(
     np.float64,
@@ -76,6 +76,43 @@ def test_nearest_is_a_softmax_over_the_k_nearest_centroids() -> None:
     assert units[0].tolist() == pytest.approx([softmax * UNIT, (1 - softmax) * UNIT], abs=1)
     assert units.dtype == np.int32
     assert (units.sum(axis=1) == UNIT).all()
+
+
+def directions(*shape: int, seed: int) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+@given(st.integers(1, 5), st.integers(1, 4), st.integers(1, 6), st.integers(0, 2**32 - 1))
+def test_a_union_adds_up_what_interests_trigger_and_keeps_the_heaviest(h: int, k: int, width: int, seed: int) -> None:
+    users, centroids = directions(7, h, 3, seed=seed), directions(6, 3, seed=seed + 1)
+    clusters, units = union(users, centroids, k, width, 0.7)
+    assert clusters.shape == units.shape == (7, width)
+    assert clusters.dtype == units.dtype == np.int32
+    assert (units.sum(axis=1) == UNIT).all()
+    assert (np.diff(units, axis=1) <= 0).all()
+    for user, found, weights in zip(users, clusters, units, strict=True):
+        mass = np.zeros(6)
+        for triggered, own in zip(*nearest(user, centroids, k, 0.7), strict=True):
+            np.add.at(mass, triggered, own)
+        kept = np.sort(mass)[::-1][:width]
+        assert weights == pytest.approx(kept / kept.sum() * UNIT, abs=1 + 1e-6)
+        some = weights > 1
+        assert len(set(found[some])) == some.sum()
+        assert mass[found[some]] == pytest.approx(kept[some])
+
+
+def test_the_union_of_one_interest_is_its_context() -> None:
+    users, centroids = directions(50, 1, 4, seed=0), directions(9, 4, seed=1)
+    (clusters, units), (own, weights) = union(users, centroids, 5, 5, 0.3), nearest(users[:, 0], centroids, 5, 0.3)
+    np.testing.assert_array_equal(units, weights)
+    for row in range(50):  # equal weights may stand in any order
+        assert set(zip(clusters[row], units[row], strict=True)) == set(zip(own[row], weights[row], strict=True))
+
+
+def test_interests_that_trigger_fewer_clusters_than_a_user_keeps_leave_weights_of_nothing() -> None:
+    users = np.ones((1, 3, 2), dtype=np.float32)
+    clusters, units = union(users, np.array([[1, 1], [0, 1], [1, 0]], np.float32), 1, 3, 1.0)
+    assert (clusters[0, 0], units.tolist()) == (0, [[UNIT, 0, 0]])
 
 
 def test_population_is_the_clusters_that_weigh_most() -> None:

@@ -57,9 +57,19 @@ def test_the_same_seed_gives_the_same_clusters() -> None:
     assert np.array_equal(one.user_weights, two.user_weights)
 
 
-def test_several_vectors_a_user_are_refused() -> None:
-    with pytest.raises(ValueError, match="2 vectors each"):
-        cluster(crowd().reshape(80, 2, 8), Build())
+def test_a_user_of_several_interests_triggers_the_clusters_of_each() -> None:
+    # User i has an interest in group i % 2 and another in group 2 + i % 2.
+    groups = crowd().reshape(4, 40, 8)
+    even, odd = groups[[0, 2]].transpose(1, 0, 2), groups[[1, 3]].transpose(1, 0, 2)
+    config = Build(min_clusters=4, users_per_cluster=1000, clusters_per_user=3, mean_top_weight=0.9)
+    found = cluster(np.concatenate([even, odd]), config)
+    heaviest = np.sort(found.user_clusters[:, :2], axis=1)
+    assert (heaviest[:40] == heaviest[0]).all()
+    assert (heaviest[40:] == heaviest[40]).all()
+    assert set(heaviest[0]) | set(heaviest[40]) == {0, 1, 2, 3}
+    assert (found.user_weights.sum(axis=1) == UNIT).all()
+    assert (found.user_weights[:, :2] > UNIT * 0.2).all()
+    assert int(found.population.weights.sum()) == UNIT
 
 
 def test_an_unreachable_weight_gives_the_end_of_the_range() -> None:
