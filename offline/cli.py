@@ -37,6 +37,10 @@ Quick = Annotated[
     bool, typer.Option("--quick", help="A tiny model: ends soon, recommends poorly.", rich_help_panel=_RUN)
 ]
 Seed = Annotated[int | None, typer.Option(help="Seed of every random number.", rich_help_panel=_RUN)]
+DataSet = Annotated[
+    Literal["online-retail", "synthetic"] | None,
+    typer.Option(help="Which built-in data, without files of your own.", rich_help_panel=_DATA),
+]
 Interactions = Annotated[
     Path | None, typer.Option(help="CSV or Parquet, a row per interaction.", rich_help_panel=_DATA)
 ]
@@ -73,6 +77,7 @@ def run(
     parent: Parent = None,
     quick: Quick = False,
     seed: Seed = None,
+    data_set: DataSet = None,
     interactions: Interactions = None,
     items: Items = None,
     users: Users = None,
@@ -91,8 +96,8 @@ def run(
         seed=seed,
         parent=parent,
         prepare=_prepare(
-            interactions, items, users, user_column, item_column, timestamp_column, timestamp_unit, test_start,
-            drop_duplicates, drop_unknown,
+            data_set, interactions, items, users, user_column, item_column, timestamp_column, timestamp_unit,
+            test_start, drop_duplicates, drop_unknown,
         ),
     )  # fmt: skip
     Pipeline(work, _console()).run(settings, bundles)
@@ -102,6 +107,7 @@ def run(
 def prepare(
     config: ConfigOption = None,
     work: Work = _WORK,
+    data_set: DataSet = None,
     interactions: Interactions = None,
     items: Items = None,
     users: Users = None,
@@ -115,8 +121,8 @@ def prepare(
 ) -> None:
     """Read and check the data, cut it in time, and write it under one set of names."""
     section = _prepare(
-        interactions, items, users, user_column, item_column, timestamp_column, timestamp_unit, test_start,
-        drop_duplicates, drop_unknown,
+        data_set, interactions, items, users, user_column, item_column, timestamp_column, timestamp_unit,
+        test_start, drop_duplicates, drop_unknown,
     )  # fmt: skip
     Pipeline(work, _console()).prepare(_settings(config, prepare=section).prepare)
 
@@ -157,6 +163,7 @@ def main() -> None:
 
 
 def _prepare(
+    data_set: str | None,
     interactions: Path | None,
     items: Path | None,
     users: Path | None,
@@ -190,6 +197,8 @@ def _settings(
         overrides[section].update(values)
     for section in ("train", "build"):
         overrides[section]["seed"] = seed
+    if seed is not None:
+        overrides["prepare"]["synthetic"] = {"seed": seed}
     return load(config, overrides)
 
 

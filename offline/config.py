@@ -19,12 +19,42 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Synthetic(_Section):
+    """Users with several interests, invented: how many, and how skewed (data_set = "synthetic").
+
+    The powers are those of popularity's decay over clusters and over the items inside one; 0 is even. α, γ, ε: how
+    likely a user stays in a liked cluster, goes to another liked one, stays in one that is not liked.
+    """
+
+    users: Annotated[int, Field(ge=2)] = 10_000
+    clusters: Annotated[int, Field(ge=2)] = 5
+    items_per_cluster: Positive = 10
+    interests: Positive = 3
+    steps: Annotated[int, Field(ge=10)] = 20
+    interest_power: Annotated[float, Field(ge=0)] = 1.0
+    item_power: Annotated[float, Field(ge=0)] = 0.5
+    alpha: Annotated[float, Field(ge=0, le=1)] = 0.6
+    gamma: Annotated[float, Field(ge=0, le=1)] = 0.3
+    epsilon: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _there_is_as_much_as_asked_for(self) -> Self:
+        if self.interests > self.clusters:
+            raise ValueError(f"{self.interests} interests need as many clusters; there are {self.clusters}")
+        if self.alpha + self.gamma > 1:
+            raise ValueError("alpha + gamma must be at most 1")
+        return self
+
+
 class Prepare(_Section):
     """Where the data is, what its columns are called, and where time is cut.
 
-    Without `interactions` the built-in data set is used.
+    Without `interactions` a built-in data set is used.
     """
 
+    data_set: Literal["online-retail", "synthetic"] = "online-retail"
+    synthetic: Synthetic = Synthetic()
     interactions: Path | None = None
     items: Path | None = None
     users: Path | None = None
@@ -141,7 +171,9 @@ def load(path: Path | None, overrides: dict[str, dict[str, Any]]) -> Config:
     for section, values in overrides.items():
         known = sections.setdefault(section, {})
         if isinstance(known, dict):
-            known.update({key: value for key, value in values.items() if value is not None})
+            given = {key: value for key, value in values.items() if value is not None}
+            nested = {key: {**known.get(key, {}), **value} for key, value in given.items() if isinstance(value, dict)}
+            known.update(given | nested)
     try:
         return Config.model_validate(sections)
     except ValidationError as error:

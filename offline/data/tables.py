@@ -18,14 +18,16 @@ from pathlib import Path
 import duckdb
 import ibis
 import ibis.expr.types as ir
+import pyarrow.parquet as pq
 from ibis.backends.duckdb import Backend
 
 from offline.config import Prepare
-from offline.data import checks, online_retail
+from offline.data import checks, online_retail, synthetic
 from offline.data.split import Split, cut
 from offline.errors import DataError
 
 INTERACTIONS, ITEMS, USERS, SPLIT = "interactions.parquet", "items.parquet", "users.parquet", "split.json"
+SYNTHETIC = "synthetic.parquet"
 _DELIMITERS = (",", ";", "\t", "|")
 _NUMBERS = {"int64": r"^(0|-?[1-9]\d{0,17})$", "float64": r"^-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?$"}
 _UNITS = {"s": 1_000_000, "ms": 1_000, "us": 1}
@@ -33,8 +35,8 @@ _YEAR_2200 = 7_258_118_400_000_000  # µs; larger numbers do not fit a time stam
 
 
 def with_defaults(config: Prepare) -> Prepare:
-    """Name the built-in data set's files and test period where the user names no files."""
-    if config.interactions is not None:
+    """Name the built-in data set's files and test period where the user names no files; the synthetic one has none."""
+    if config.interactions is not None or config.data_set == "synthetic":
         return config
     return config.model_copy(
         update={
@@ -61,11 +63,21 @@ def prepare(config: Prepare, folder: Path, say: Callable[[str], None] = print) -
         DataError: see `checks`.
     """
     try:
-        return _prepare(with_defaults(config), folder, say)
+        return _prepare(_made(with_defaults(config), folder), folder, say)
     except duckdb.Error as error:  # e.g. a line with too many fields
         lines = [line.strip() for line in str(error).splitlines()]
         path = next((line.removeprefix("file = ") for line in lines if line.startswith("file = ")), "the data")
         raise DataError(f"{path}: {'; '.join(lines[:3])}; mend that line") from error
+
+
+def _made(config: Prepare, folder: Path) -> Prepare:
+    """Write the synthetic data set to `folder` and name its file, if it is that one."""
+    if config.interactions is not None:
+        return config
+    path = folder / SYNTHETIC
+    pq.write_table(synthetic.interactions(config.synthetic), path)
+    names = {"user_column": "user_id", "item_column": "item_id", "timestamp_column": "timestamp"}
+    return config.model_copy(update={"interactions": path, **names})
 
 
 def _prepare(config: Prepare, folder: Path, say: Callable[[str], None]) -> Split:

@@ -23,6 +23,12 @@ def test_the_command_line_wins_and_none_does_not(tmp_path: Path) -> None:
     assert (found.train.seed, found.train.hidden) == (2, 7)
 
 
+def test_an_option_inside_a_nested_section_leaves_the_others_alone(tmp_path: Path) -> None:
+    path = toml(tmp_path, '[prepare]\ndata_set = "synthetic"\n[prepare.synthetic]\nusers = 7\nseed = 1\n')
+    found = load(path, {"prepare": {"synthetic": {"seed": 2}}}).prepare
+    assert (found.data_set, found.synthetic.users, found.synthetic.seed) == ("synthetic", 7, 2)
+
+
 def test_paths_are_relative_to_the_file_and_times_are_utc(tmp_path: Path) -> None:
     path = toml(
         tmp_path, '[prepare]\ninteractions = "own.csv"\nusers = "/u.csv"\ntest_start = 2024-05-01T02:00:00+02:00\n'
@@ -45,6 +51,8 @@ def test_quick_is_a_valid_configuration() -> None:
         ("[bild]\nfoo = 0\n", "run.toml: bild: Extra inputs are not permitted"),
         ("train = 3\n", "run.toml: train: Input should be"),
         ("[prepare]\nitems = 'i.csv'\n", "run.toml: prepare: Value error, items and users describe interactions of"),
+        ("[prepare.synthetic]\ninterests = 6\n", "run.toml: prepare.synthetic: Value error, 6 interests need as many"),
+        ("[prepare.synthetic]\nalpha = 0.9\n", "prepare.synthetic: Value error, alpha + gamma must be at most 1"),
         ("[train\n", "run.toml: not valid TOML"),
     ],
 )

@@ -1,13 +1,13 @@
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from offline.config import Prepare
-from offline.data import online_retail, tables
+from offline.config import Prepare, Synthetic
+from offline.data import online_retail, synthetic, tables
 from offline.errors import DataError
 from tests.offline.conftest import interactions
 
@@ -123,3 +123,12 @@ def test_without_files_the_built_in_data_is_taken() -> None:
     assert config.test_start == online_retail.TEST_START
     later = datetime(2011, 11, 1, tzinfo=UTC)
     assert tables.with_defaults(Prepare(test_start=later)).test_start == later
+
+
+def test_the_synthetic_data_set_needs_no_files_and_keeps_its_last_days_for_the_test(tmp_path: Path) -> None:
+    config = Prepare(data_set="synthetic", synthetic=Synthetic(users=40, steps=20), user_column="whatever")
+    split = tables.prepare(config, tmp_path)
+    rows = pq.read_table(tmp_path / tables.INTERACTIONS)
+    assert len(rows) == 40 * 20
+    assert split.test_start == synthetic.START + timedelta(days=19) * 0.8
+    assert len(pq.read_table(tmp_path / tables.ITEMS)) <= 50
