@@ -82,9 +82,26 @@ class Prepare(_Section):
         return self
 
 
+class Hiformer(_Section):
+    """A Hiformer's layers; its width d is the vectors' dimension."""
+
+    layers: Positive = 1
+    heads: Positive = 4
+    key_width: Positive = 16
+    value_width: Positive = 32
+    projection: Literal["per_token", "full_rank", "low_rank"] = "low_rank"
+    key_rank: Positive = 32
+    value_rank: Positive = 128
+    dense_tokens: Positive = 1
+
+
 class Train(_Section):
     """The two towers and their training."""
 
+    tower: Literal["two_tower", "hiformer"] = "two_tower"
+    interests: Annotated[int, Field(ge=1, le=16)] = 1
+    disagreement: Annotated[float, Field(ge=0)] = 0.0
+    hiformer: Hiformer = Hiformer()
     dimension: Positive = 128
     history_length: Positive = 200
     feature_buckets: Annotated[int, Field(ge=2)] = 4096
@@ -101,6 +118,12 @@ class Train(_Section):
     validation_cutoff: Positive = 50
     checkpoint_steps: Positive = 500
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _several_interests_need_a_tower_that_gives_them(self) -> Self:
+        if self.interests > 1 and self.tower == "two_tower":
+            raise ValueError('tower two_tower gives one interest a user: set interests = 1 or tower = "hiformer"')
+        return self
 
 
 class Build(_Section):

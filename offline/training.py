@@ -18,7 +18,6 @@ import numpy as np
 import optax  # type: ignore[import-untyped]
 import orbax.checkpoint as ocp
 from flax import nnx
-from jax.typing import ArrayLike
 from numpy.typing import NDArray
 from rich.progress import Progress
 
@@ -28,10 +27,10 @@ from offline.data import timelines as tl
 from offline.data.dataset import Dataset, microseconds
 from offline.data.timelines import PAD, Timelines
 from offline.evaluation import ranking
-from offline.features import tokens
+from offline.features import fields, tokens
 from offline.loss import in_batch_softmax
 from offline.towers.two_tower import TwoTower
-from offline.vectors import Vectors, embed
+from offline.vectors import Vectors, embed, take
 
 
 class Trained(NamedTuple):
@@ -44,10 +43,10 @@ class Trained(NamedTuple):
 
 
 class Features(NamedTuple):
-    """Tokens of all items int32[J, M] and users int32[U, M]."""
+    """What is known of all J items and U users, as the configured towers read it: `tokens.bags` or `fields.fields`."""
 
-    items: NDArray[np.int32]
-    users: NDArray[np.int32]
+    items: Any
+    users: Any
 
 
 def train(dataset: Dataset, config: Train, folder: Path, progress: Progress) -> Trained:
@@ -72,13 +71,14 @@ def train(dataset: Dataset, config: Train, folder: Path, progress: Progress) -> 
 
 
 def describe(dataset: Dataset, timelines: Timelines, config: Train) -> Features:
-    """Tokens of all items and users; what is learned of features is learned from those in `timelines`."""
+    """Features of all items and users; what is learned of features is learned from those in `timelines`."""
     items = np.bincount(timelines.items, minlength=len(dataset.items)) > 0
     users = np.bincount(timelines.users, minlength=len(dataset.users)) > 0
     buckets, width = config.feature_buckets, config.tokens_per_row
+    read: Callable[..., Any] = fields.fields if config.tower == "hiformer" else tokens.bags
     return Features(
-        tokens.bags(dataset.items, "item_id", items, buckets, width),
-        tokens.bags(dataset.users, "user_id", users, buckets, width),
+        read(dataset.items, "item_id", items, buckets, width),
+        read(dataset.users, "user_id", users, buckets, width),
     )
 
 
@@ -115,7 +115,7 @@ class Training:
             config.targets_per_visit,
             config.seed,
         )
-        self.model = TwoTower(num_items, config, config.seed)
+        self.model = TwoTower(num_items, features.items, features.users, config, config.seed)
         optimiser = _adamw(config.learning_rate, config.weight_decay, config.max_epochs * len(self.batches))
         self.optimiser = nnx.Optimizer(self.model, optimiser, wrt=nnx.Param)
 
@@ -140,8 +140,8 @@ class Training:
                 if number == 0:
                     order = self.batches.order(epoch)
                 batch = self.batches.batch(order, number)
-                item_tokens, user_tokens = self.features.items[batch.items], self.features.users[batch.users]
-                _step(self.model, self.optimiser, batch, item_tokens, user_tokens, jax.random.fold_in(key, step))
+                features = Features(take(self.features.items, batch.items), take(self.features.users, batch.users))
+                _step(self.model, self.optimiser, batch, features, jax.random.fold_in(key, step))
                 step += 1
                 epoch_ends = step % per_epoch == 0
                 if epoch_ends and validate is not None:
@@ -187,16 +187,15 @@ def _step(
     model: TwoTower,
     optimiser: nnx.Optimizer[TwoTower],
     batch: Batch,
-    item_tokens: ArrayLike,
-    user_tokens: ArrayLike,
+    features: Features,
     key: jax.Array,
 ) -> None:
     ids, log_q, history, targets = map(jnp.asarray, (batch.ids, batch.log_q, batch.history, batch.targets))
 
     def loss(model: TwoTower) -> jax.Array:
-        items = model.item(ids, jnp.asarray(item_tokens), key)
-        users = model.user(items, history, jnp.asarray(user_tokens))
-        return in_batch_softmax(model.scores(users, items), log_q, targets, targets != PAD)
+        items = model.item(ids, features.items, key)
+        users = model.user(items, history, features.users)
+        return in_batch_softmax(model.scores(users, items), log_q, targets, targets != PAD) + model.penalty()
 
     optimiser.update(model, nnx.grad(loss)(model))
 
@@ -204,4 +203,4 @@ def _step(
 def _embed(training: Training, timelines: Timelines, users: NDArray[np.int32]) -> Vectors:
     histories = tl.latest(timelines, users, training.config.history_length)
     features = training.features
-    return embed(training.model, training.batches.ids, features.items, histories, features.users[users])
+    return embed(training.model, training.batches.ids, features.items, histories, take(features.users, users))

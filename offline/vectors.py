@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ class Vectors(NamedTuple):
     """All of one model's vectors.
 
     Attributes:
-        users: float32[U, H, D], of length 1; H interests, 1 with today's user tower.
+        users: float32[U, H, D], of length 1; H interests.
         items: float32[J, D], of length 1.
         temperature: τ of p(item | user) ∝ exp(max_h ⟨user_h, item⟩ / τ).
     """
@@ -35,21 +35,21 @@ class Vectors(NamedTuple):
 def embed(
     model: TwoTower,
     ids: NDArray[np.int32],
-    item_tokens: NDArray[np.int32],
+    item_features: Any,
     histories: NDArray[np.int32],
-    user_tokens: NDArray[np.int32],
+    user_features: Any,
 ) -> Vectors:
     """Run both towers, in chunks of one shape so that each compiles once.
 
     Args:
         model: trained.
         ids: int32[J], the item tower's ids.
-        item_tokens: int32[J, M].
+        item_features: J rows, as the towers read them.
         histories: int32[U, L], item numbers, the latest first, PAD past the end.
-        user_tokens: int32[U, M].
+        user_features: U rows.
     """
-    items = np.concatenate([np.asarray(_items(model, *chunk)) for chunk in _chunks(ids, item_tokens)])[: len(ids)]
-    users = [np.asarray(_users(model, items, *chunk)) for chunk in _chunks(histories, user_tokens)]
+    items = np.concatenate([np.asarray(_items(model, *chunk)) for chunk in _chunks(ids, item_features)])[: len(ids)]
+    users = [np.asarray(_users(model, items, *chunk)) for chunk in _chunks(histories, user_features)]
     temperature = float(jnp.exp(model.log_temperature[...]))
     return Vectors(np.concatenate(users)[: len(histories)], items, temperature)
 
@@ -66,19 +66,25 @@ def load(path: Path) -> Vectors:
     return Vectors(arrays["users"], arrays["items"], float(arrays["temperature"][0]))
 
 
-@nnx.jit
-def _items(model: TwoTower, ids: ArrayLike, tokens: ArrayLike) -> jax.Array:
-    return model.item(jnp.asarray(ids), jnp.asarray(tokens))
+def take(features: Any, rows: NDArray[np.integer]) -> Any:
+    """Some rows of features, whatever arrays they are made of."""
+    return jax.tree.map(lambda array: array[rows], features)
 
 
 @nnx.jit
-def _users(model: TwoTower, items: ArrayLike, histories: ArrayLike, tokens: ArrayLike) -> jax.Array:
-    return model.user(jnp.asarray(items), jnp.asarray(histories), jnp.asarray(tokens))
+def _items(model: TwoTower, ids: ArrayLike, features: Any) -> jax.Array:
+    return model.item(jnp.asarray(ids), features)
 
 
-def _chunks(*arrays: NDArray[np.int32]) -> list[tuple[NDArray[np.int32], ...]]:
+@nnx.jit
+def _users(model: TwoTower, items: ArrayLike, histories: ArrayLike, features: Any) -> jax.Array:
+    return model.user(jnp.asarray(items), jnp.asarray(histories), features)
+
+
+def _chunks(first: NDArray[np.int32], features: Any) -> list[tuple[NDArray[np.int32], Any]]:
     """Equal chunks of rows; the last is filled with copies of the last row."""
-    length = len(arrays[0])
+    length = len(first)
     size = min(_CHUNK, length)
     rows = np.minimum(np.arange(-(-length // size) * size), length - 1)
-    return [tuple(array[rows[start : start + size]] for array in arrays) for start in range(0, len(rows), size)]
+    parts = [rows[start : start + size] for start in range(0, len(rows), size)]
+    return [(first[part], take(features, part)) for part in parts]

@@ -39,6 +39,15 @@ TRAIN = Train(
     validation_cutoff=10,
     checkpoint_steps=100,
 )
+INTERESTS = Train.model_validate(
+    {
+        **TRAIN.model_dump(),
+        "tower": "hiformer",
+        "interests": 2,
+        "hiformer": {"heads": 2, "key_width": 4, "value_width": 4, "key_rank": 8, "value_rank": 8},
+    }
+)
+"""Two interests a user, from Hiformers."""
 BUILD = Build(min_clusters=6, clusters_per_user=3, edges_per_cluster=10, clusters_per_item=2)
 
 

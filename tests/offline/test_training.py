@@ -6,16 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from rich.progress import Progress, TaskID
 
 from offline import training
 from offline.batches import Batches
+from offline.config import Train
 from offline.data.dataset import Dataset, microseconds
 from offline.data.timelines import before
 from offline.training import Trained
-from tests.offline.conftest import TASTES, TRAIN
+from tests.offline.conftest import INTERESTS, TASTES, TRAIN
 
 LONG = TRAIN.model_copy(update={"checkpoint_steps": 15})
+KINDS = pytest.mark.parametrize("config", [TRAIN, INTERESTS], ids=["two_tower", "hiformer"])
 
 
 class Watched(Progress):
@@ -30,19 +33,32 @@ class Watched(Progress):
         return super().add_task(*args, **kwargs)
 
 
-def test_learns_the_tastes(trained: Trained, data: Dataset) -> None:
+@pytest.fixture(scope="module")
+def interested(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    with Progress(disable=True) as progress:
+        return training.train(data, INTERESTS, tmp_path_factory.mktemp("interests"), progress)
+
+
+@KINDS
+def test_learns_the_tastes(config: Train, trained: Trained, interested: Trained, data: Dataset) -> None:
+    found = trained if config is TRAIN else interested
+    assert found.vectors.users.shape == (len(data.users), config.interests, config.dimension)
     # Of the items nearest to a user, most are of the user's taste.
     number = {user: int(user[1:]) for user in data.users["user_id"].to_pylist()}
     tastes = np.array(list(number.values())) % TASTES
-    scores = trained.vectors.users[:, 0] @ trained.vectors.items.T
+    scores = np.einsum("uhd,jd->uhj", found.vectors.users, found.vectors.items).max(axis=1)
     nearest = np.argsort(-scores, axis=1)[:, :5]
     assert (nearest % TASTES == tastes[:, None]).mean() > 0.8
 
 
-def test_fresh_items_are_placed_by_their_features(trained: Trained, data: Dataset) -> None:
+@KINDS
+def test_fresh_items_are_placed_by_their_features(
+    config: Train, trained: Trained, interested: Trained, data: Dataset
+) -> None:
+    items = (trained if config is TRAIN else interested).vectors.items
     # Items 27–29 have no interactions before the test period, but a word that tells their taste.
     assert not np.isin([27, 28, 29], data.timelines.items).any()
-    scores = trained.vectors.items[27:] @ trained.vectors.items[:27].T
+    scores = items[27:] @ items[:27].T
     assert (np.argmax(scores, axis=1) % TASTES).tolist() == [0, 1, 2]
 
 
@@ -64,6 +80,17 @@ def test_the_same_seed_gives_the_same_bits_and_nothing_is_trained_twice(
         assert other.validation_recall == trained.validation_recall
         assert np.array_equal(other.vectors.users, trained.vectors.users)
         assert np.array_equal(other.vectors.items, trained.vectors.items)
+
+
+def test_interests_resume_to_the_same_bits(data: Dataset, interested: Trained, tmp_path: Path) -> None:
+    short = INTERESTS.model_copy(update={"max_epochs": 1})
+    with Watched() as progress:
+        first = training.train(data, short, tmp_path, progress)
+        again = training.train(data, short, tmp_path, progress)
+        assert progress.began[0] == 0 < progress.began[2]
+    assert first.validation_recall == interested.validation_recall[:1]
+    assert np.array_equal(first.vectors.users, again.vectors.users)
+    assert not np.allclose(first.vectors.users[:, 0], first.vectors.users[:, 1], atol=0.1)
 
 
 def test_goes_on_after_being_killed(prepared: Path, data: Dataset, tmp_path: Path) -> None:

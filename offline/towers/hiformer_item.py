@@ -1,0 +1,41 @@
+"""The item tower as a Hiformer over the item's id and features."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from offline.batches import UNKNOWN
+from offline.config import Train
+from offline.features.fields import Fields
+from offline.towers.hiformer import Hiformer
+from offline.towers.preprocess import Preprocess
+from offline.towers.projection import PerToken
+from offline.towers.sphere import unit
+
+
+class HiformerItemTower(nnx.Module):
+    """ids int32[n], fields of n rows → float32[n, D] of length 1.
+
+    Tokens: one task token, the id, the features. In training (`key` given) some ids are replaced by UNKNOWN, so that
+    a fresh item, which has no other id, gets a vector that its features have learned to fill.
+    """
+
+    def __init__(self, num_items: int, like: Fields, config: Train, rngs: nnx.Rngs) -> None:
+        width = config.dimension
+        small = nnx.initializers.normal(0.05)
+        self.task = nnx.Param(small(rngs.params(), (1, width)))
+        self.embedding = nnx.Embed(num_items + 1, width, embedding_init=small, rngs=rngs)
+        self.features = Preprocess(like, config.hiformer.dense_tokens, config.feature_buckets, width, rngs)
+        self.body = Hiformer(2 + self.features.num_tokens, 1, width, config.hiformer, rngs)
+        self.output = PerToken(1, width, width, rngs)
+        self.id_dropout = config.id_dropout
+
+    def __call__(self, ids: jax.Array, fields: Fields, key: jax.Array | None = None) -> jax.Array:
+        """See the class."""
+        if key is not None:
+            ids = jnp.where(jax.random.bernoulli(key, self.id_dropout, ids.shape), UNKNOWN, ids)
+        task = jnp.broadcast_to(self.task[...], (len(ids), *self.task.shape))
+        tokens = jnp.concatenate([task, self.embedding(ids)[:, None], self.features(fields)], axis=1)
+        return unit(tokens[:, 1:].sum(axis=1) + 0.05 * self.output(self.body(tokens))[:, 0])

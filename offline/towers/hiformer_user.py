@@ -1,0 +1,40 @@
+"""The user tower as a Hiformer over the user's history and features, with a task token for each interest."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from offline.config import Train
+from offline.features.fields import Fields
+from offline.towers.hiformer import Hiformer
+from offline.towers.pooling import HistoryPooling
+from offline.towers.preprocess import Preprocess
+from offline.towers.projection import PerToken
+from offline.towers.sphere import unit
+
+
+class HiformerUserTower(nnx.Module):
+    """items float32[S, D], history int32[B, N] (places in `items`), fields of B rows → float32[B, H, D] of length 1.
+
+    Tokens: H task tokens, H mixtures of the history, the features. Interest h is the h-th mixture, moved by what the
+    h-th task token makes of everything. Mixing the item tower's own output ties the two towers: what a user took
+    before scores high by itself.
+    """
+
+    def __init__(self, like: Fields, config: Train, rngs: nnx.Rngs) -> None:
+        width, interests = config.dimension, config.interests
+        self.tasks = nnx.Param(nnx.initializers.normal(0.05)(rngs.params(), (interests, width)))
+        self.history = HistoryPooling(config.history_length, interests, width, rngs)
+        self.features = Preprocess(like, config.hiformer.dense_tokens, config.feature_buckets, width, rngs)
+        tokens = 2 * interests + self.features.num_tokens
+        self.body = Hiformer(tokens, interests, width, config.hiformer, rngs)
+        self.output = PerToken(interests, width, width, rngs)
+
+    def __call__(self, items: jax.Array, history: jax.Array, fields: Fields) -> jax.Array:
+        """See the class."""
+        pooled = self.history(items, history)
+        tasks = jnp.broadcast_to(self.tasks[...], (len(history), *self.tasks.shape))
+        tokens = jnp.concatenate([tasks, pooled, self.features(fields)], axis=1)
+        return unit(pooled + self.output(self.body(tokens)) / jnp.sqrt(pooled.shape[-1]))

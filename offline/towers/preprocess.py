@@ -1,0 +1,41 @@
+"""The preprocess layer: a row's features as tokens of one width (Hiformer, §3)."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from offline.features.fields import Fields
+from offline.towers.features import FeatureTower
+from offline.towers.projection import PerToken
+
+_SMALL = 0.05
+
+
+class Preprocess(nnx.Module):
+    """Fields of n rows → float32[n, F + n_D, d]: a token for each of F columns of words, and n_D for all numbers.
+
+    Words of all columns share one table of embeddings; they are hashed with their column's name, so that they meet by
+    accident only. All numbers go through one network, which is cut into tokens: many numbers make few tokens.
+    """
+
+    def __init__(self, like: Fields, dense_tokens: int, buckets: int, width: int, rngs: nnx.Rngs) -> None:
+        numbers = like.numbers.shape[1]
+        self.width = width
+        self.dense_tokens = min(dense_tokens, numbers)
+        self.num_tokens = len(like.words) + self.dense_tokens
+        self.words = FeatureTower(buckets, width, rngs) if like.words else None
+        self.inner = PerToken(1, numbers, width, rngs) if numbers else None
+        self.outer = PerToken(1, width, self.dense_tokens * width, rngs) if numbers else None
+
+    def __call__(self, fields: Fields) -> jax.Array:
+        """See the class."""
+        rows = len(fields.numbers)
+        tokens = [jnp.zeros((rows, 0, self.width))]
+        if self.words is not None:
+            tokens += [self.words(jnp.asarray(column))[:, None] for column in fields.words]
+        if self.inner is not None and self.outer is not None:
+            dense = _SMALL * self.outer(nnx.relu(self.inner(jnp.asarray(fields.numbers)[:, None])))
+            tokens.append(dense.reshape(rows, self.dense_tokens, self.width))
+        return jnp.concatenate(tokens, axis=1)

@@ -1,0 +1,43 @@
+"""Projections of tokens: with a matrix for each token (heterogeneous attention), or from all tokens at once (Hiformer).
+
+Gui et al. 2023, Hiformer: Heterogeneous Feature Interactions Learning with Transformers.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+
+class PerToken(nnx.Module):
+    """tokens float32[B, L, d] → float32[B, L, n]: token i becomes e_i W_i + b_i."""
+
+    def __init__(self, tokens: int, width: int, size: int, rngs: nnx.Rngs) -> None:
+        self.kernel = nnx.Param(jax.random.normal(rngs.params(), (tokens, width, size)))
+        self.bias = nnx.Param(jnp.zeros((tokens, size)))
+
+    def __call__(self, tokens: jax.Array) -> jax.Array:
+        """See the class."""
+        return jnp.einsum("bld,ldn->bln", tokens, self.kernel[...]) / jnp.sqrt(tokens.shape[-1]) + self.bias[...]
+
+
+class Composite(nnx.Module):
+    """tokens float32[B, L, d] → float32[B, L, n]: concat(e_1 … e_L) Ŵ + b, cut into L vectors.
+
+    So each of the L results knows all tokens. Ŵ is L·d × L·n; with a rank r it is a product of L·d × r and r × L·n,
+    which has fewer parameters where r < L·d·n / (d + n).
+    """
+
+    def __init__(self, tokens: int, width: int, size: int, rank: int | None, rngs: nnx.Rngs) -> None:
+        inside, outside = tokens * width, tokens * size
+        shapes = [(inside, outside)] if rank is None else [(inside, rank), (rank, outside)]
+        self.factors = nnx.List([nnx.Param(jax.random.normal(rngs.params(), shape)) for shape in shapes])
+        self.bias = nnx.Param(jnp.zeros((tokens, size)))
+
+    def __call__(self, tokens: jax.Array) -> jax.Array:
+        """See the class."""
+        flat = tokens.reshape(len(tokens), -1)
+        for factor in self.factors:
+            flat = flat @ factor[...] / jnp.sqrt(flat.shape[-1])
+        return flat.reshape(len(tokens), *self.bias.shape) + self.bias[...]

@@ -1,0 +1,36 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from offline.batches import UNKNOWN
+from offline.features.fields import Fields
+from offline.towers.hiformer_item import HiformerItemTower
+from tests.offline.conftest import TRAIN
+
+IDS = jnp.array([1, 2, UNKNOWN])
+FIELDS = Fields((np.array([[3], [3], [3]], np.int32),), np.array([[1.0], [1.0], [1.0]], np.float32))
+
+
+def tower(id_dropout: float = 0.5) -> HiformerItemTower:
+    return HiformerItemTower(2, FIELDS, TRAIN.model_copy(update={"id_dropout": id_dropout}), nnx.Rngs(0))
+
+
+def test_gives_unit_vectors_that_know_the_id_and_the_features() -> None:
+    found = tower()
+    vectors = found(IDS, FIELDS)
+    assert vectors.shape == (3, TRAIN.dimension)
+    assert np.allclose(jnp.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    assert not np.allclose(vectors[0], vectors[1], atol=1e-3)
+    for other in (FIELDS._replace(numbers=-FIELDS.numbers), FIELDS._replace(words=(FIELDS.words[0] + 1,))):
+        assert not np.allclose(found(IDS, other), vectors, atol=1e-3)
+
+
+def test_in_training_a_dropped_id_is_an_unknown_one() -> None:
+    vectors = tower(1.0)(IDS, FIELDS, jax.random.key(0))
+    assert np.allclose(vectors[0], vectors[2])
+    assert np.allclose(vectors[1], vectors[2])
+
+
+def test_without_a_key_nothing_is_dropped() -> None:
+    assert np.array_equal(tower(0.9)(IDS, FIELDS), tower(0.0)(IDS, FIELDS, jax.random.key(0)))

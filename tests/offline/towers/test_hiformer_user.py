@@ -1,0 +1,35 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from offline.data.timelines import PAD
+from offline.features.fields import Fields
+from offline.towers.hiformer_user import HiformerUserTower
+from offline.towers.sphere import unit
+from tests.offline.conftest import TRAIN
+
+ITEMS = unit(jax.random.normal(jax.random.key(0), (5, TRAIN.dimension)))
+HISTORY = jnp.pad(jnp.array([[0, 1], [0, 1], [2, PAD], [PAD, PAD]]), ((0, 0), (0, 10)), constant_values=PAD)
+COUNTRY = Fields((np.array([[1], [2], [1], [1]], np.int32),), np.zeros((4, 0), np.float32))
+
+
+@pytest.mark.parametrize("interests", [1, 3])
+def test_gives_a_unit_vector_an_interest_from_history_and_features(interests: int) -> None:
+    config = TRAIN.model_copy(update={"tower": "hiformer", "interests": interests})
+    vectors = HiformerUserTower(COUNTRY, config, nnx.Rngs(0))(ITEMS, HISTORY, COUNTRY)
+    assert vectors.shape == (4, interests, TRAIN.dimension)
+    assert np.allclose(jnp.linalg.norm(vectors, axis=2), 1, atol=1e-5)
+    rows = vectors[:, 0]
+    assert not np.allclose(rows[0], rows[1], atol=1e-3)  # another country
+    assert not np.allclose(rows[0], rows[2], atol=1e-3)  # another history
+    if interests > 1:
+        assert not np.allclose(vectors[:, 0], vectors[:, 1], atol=1e-1)
+
+
+def test_nothing_known_of_users_is_enough() -> None:
+    nothing = Fields((), np.zeros((4, 0), np.float32))
+    vectors = HiformerUserTower(nothing, TRAIN, nnx.Rngs(0))(ITEMS, HISTORY, nothing)
+    assert np.allclose(vectors[0], vectors[1], atol=1e-6)
+    assert jnp.isfinite(vectors).all()
