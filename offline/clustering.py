@@ -37,20 +37,20 @@ def cluster(users: NDArray[np.float32], config: Build) -> Clusters:
 
     Args:
         users: float32[U, H, D], of length 1: H interests a user.
-        config: how many clusters, and how soft contexts are. There are never more clusters than users.
+        config: how many clusters, and how soft contexts are. There are never more clusters than interests.
     """
-    num_users, _, dimension = users.shape
+    _, interests, dimension = users.shape
     points = np.ascontiguousarray(users.reshape(-1, dimension))
-    wanted = round(num_users / config.users_per_cluster)
-    number = min(max(config.min_clusters, min(wanted, config.max_clusters)), num_users)
+    wanted = round(len(points) / config.users_per_cluster)
+    number = min(max(config.min_clusters, min(wanted, config.max_clusters)), len(points))
     kmeans = faiss.Kmeans(
         dimension, number, niter=25, seed=config.seed, spherical=True, min_points_per_centroid=1, verbose=False
     )
     kmeans.train(points)
     centroids = np.asarray(kmeans.centroids, dtype=np.float32)
-    k = min(config.clusters_per_user, number)
+    k = min(config.clusters_per_interest, config.clusters_per_user, number)
     temperature = soften(points, centroids, k, config.mean_top_weight)
-    width = min(config.clusters_per_user, number)
+    width = min(interests * k, config.clusters_per_user, number)
     clusters, weights = context.union(users, centroids, k, width, temperature)
     return Clusters(centroids, temperature, clusters, weights, context.population(clusters, weights, number, width))
 

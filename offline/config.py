@@ -127,12 +127,17 @@ class Train(_Section):
 
 
 class Build(_Section):
-    """Clusters, contexts and the sparse graph."""
+    """Clusters, contexts and the sparse graph.
+
+    Clusters are made of interests, so with several a user counts several times towards `users_per_cluster`. Each
+    interest triggers its nearest clusters, and a user keeps the heaviest `clusters_per_user` of all.
+    """
 
     users_per_cluster: Positive = 20
     min_clusters: Positive = 64
     max_clusters: Positive = 4096
-    clusters_per_user: Annotated[int, Field(ge=1, le=32)] = 5
+    clusters_per_interest: Annotated[int, Field(ge=1, le=32)] = 5
+    clusters_per_user: Annotated[int, Field(ge=1, le=32)] = 16
     mean_top_weight: Share = 0.5
     edges_per_cluster: Positive = 150
     clusters_per_item: Positive = 3

@@ -10,7 +10,7 @@ from offline.config import Train
 from offline.features.fields import Fields
 from offline.towers.hiformer import Hiformer
 from offline.towers.pooling import HistoryPooling
-from offline.towers.preprocess import Preprocess
+from offline.towers.preprocess import EMBEDDING, Preprocess
 from offline.towers.projection import PerToken
 from offline.towers.sphere import unit
 
@@ -25,16 +25,17 @@ class HiformerUserTower(nnx.Module):
 
     def __init__(self, like: Fields, config: Train, rngs: nnx.Rngs) -> None:
         width, interests = config.dimension, config.interests
-        self.tasks = nnx.Param(nnx.initializers.normal(0.05)(rngs.params(), (interests, width)))
+        self.tasks = nnx.Param(nnx.initializers.normal(EMBEDDING)(rngs.params(), (interests, width)))
         self.history = HistoryPooling(config.history_length, interests, width, rngs)
         self.features = Preprocess(like, config.hiformer.dense_tokens, config.feature_buckets, width, rngs)
         tokens = 2 * interests + self.features.num_tokens
         self.body = Hiformer(tokens, interests, width, config.hiformer, rngs)
-        self.output = PerToken(interests, width, width, rngs)
+        self.output = PerToken(interests, width, width, rngs, scale=0.0)
 
     def __call__(self, items: jax.Array, history: jax.Array, fields: Fields) -> jax.Array:
         """See the class."""
         pooled = self.history(items, history)
         tasks = jnp.broadcast_to(self.tasks[...], (len(history), *self.tasks.shape))
         tokens = jnp.concatenate([tasks, pooled, self.features(fields)], axis=1)
-        return unit(pooled + self.output(self.body(tokens)) / jnp.sqrt(pooled.shape[-1]))
+        together = self.output(self.body(tokens)) / jnp.sqrt(pooled.shape[-1])  # a unit vector has entries this small
+        return unit(pooled + together)

@@ -10,7 +10,8 @@ from offline.features.fields import Fields
 from offline.towers.features import FeatureTower
 from offline.towers.projection import PerToken
 
-_SMALL = 0.05
+EMBEDDING = 0.05
+"""Standard deviation of embeddings at the start."""
 
 
 class Preprocess(nnx.Module):
@@ -36,6 +37,6 @@ class Preprocess(nnx.Module):
         if self.words is not None:
             tokens += [self.words(jnp.asarray(column))[:, None] for column in fields.words]
         if self.inner is not None and self.outer is not None:
-            dense = _SMALL * self.outer(nnx.relu(self.inner(jnp.asarray(fields.numbers)[:, None])))
+            dense = EMBEDDING * self.outer(nnx.relu(self.inner(jnp.asarray(fields.numbers)[:, None])))
             tokens.append(dense.reshape(rows, self.dense_tokens, self.width))
         return jnp.concatenate(tokens, axis=1)

@@ -1,6 +1,10 @@
 """Projections of tokens: with a matrix for each token (heterogeneous attention), or from all tokens at once (Hiformer).
 
 Gui et al. 2023, Hiformer: Heterogeneous Feature Interactions Learning with Transformers.
+
+A matrix W is kept as √inputs · W, with entries of deviation 1. So an optimiser that moves every parameter by about the
+learning rate, as Adam does, moves what comes out of any matrix as slowly as it moves an embedding; kept as it is, a
+matrix of some hundred rows would outrun the embeddings and turn all items into one.
 """
 
 from __future__ import annotations
@@ -11,10 +15,10 @@ from flax import nnx
 
 
 class PerToken(nnx.Module):
-    """tokens float32[B, L, d] → float32[B, L, n]: token i becomes e_i W_i + b_i."""
+    """tokens float32[B, L, d] → float32[B, L, n]: token i becomes e_i W_i + b_i, at first 0 with `scale` 0."""
 
-    def __init__(self, tokens: int, width: int, size: int, rngs: nnx.Rngs) -> None:
-        self.kernel = nnx.Param(jax.random.normal(rngs.params(), (tokens, width, size)))
+    def __init__(self, tokens: int, width: int, size: int, rngs: nnx.Rngs, scale: float = 1.0) -> None:
+        self.kernel = nnx.Param(scale * jax.random.normal(rngs.params(), (tokens, width, size)))
         self.bias = nnx.Param(jnp.zeros((tokens, size)))
 
     def __call__(self, tokens: jax.Array) -> jax.Array:

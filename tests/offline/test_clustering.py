@@ -26,7 +26,7 @@ def test_finds_the_groups() -> None:
 
 
 def test_contexts_are_as_soft_as_asked_and_sum_to_one() -> None:
-    found = cluster(crowd()[:, None], Build(min_clusters=12, clusters_per_user=5, mean_top_weight=0.5))
+    found = cluster(crowd()[:, None], Build(min_clusters=12, clusters_per_interest=5, mean_top_weight=0.5))
     assert found.user_clusters.shape == found.user_weights.shape == (160, 5)
     assert (found.user_weights.sum(axis=1) == UNIT).all()
     assert found.user_weights[:, 0].mean() / UNIT == pytest.approx(0.5, abs=1e-3)
@@ -69,7 +69,20 @@ def test_a_user_of_several_interests_triggers_the_clusters_of_each() -> None:
     assert set(heaviest[0]) | set(heaviest[40]) == {0, 1, 2, 3}
     assert (found.user_weights.sum(axis=1) == UNIT).all()
     assert (found.user_weights[:, :2] > UNIT * 0.2).all()
+    assert found.user_clusters.shape == (80, 3)
     assert int(found.population.weights.sum()) == UNIT
+
+
+def test_each_interest_triggers_as_many_clusters_as_asked_and_a_user_keeps_no_more_than_allowed() -> None:
+    users = crowd().reshape(40, 4, 8)  # every user has four vectors of one group
+    for config, expected in (
+        (Build(min_clusters=30, users_per_cluster=1000), 16),
+        (Build(min_clusters=30, users_per_cluster=1000, clusters_per_interest=3), 12),
+        (Build(min_clusters=30, users_per_cluster=1000, clusters_per_user=7), 7),
+        (Build(min_clusters=6, users_per_cluster=1000), 6),
+    ):
+        assert cluster(users, config).user_clusters.shape == (40, expected)
+    assert len(cluster(users, Build(min_clusters=2, users_per_cluster=16)).centroids) == 10  # of 160 interests
 
 
 def test_an_unreachable_weight_gives_the_end_of_the_range() -> None:

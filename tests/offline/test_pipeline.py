@@ -7,11 +7,12 @@ import pytest
 from rich.console import Console
 
 from bandit import bundle as bundles
+from bandit.context import UNIT
 from offline import pipeline
 from offline.config import Build, Config, Evaluate, Prepare, Publish
 from offline.errors import DataError
 from offline.pipeline import Pipeline
-from tests.offline.conftest import BUILD, TEST_START, TRAIN
+from tests.offline.conftest import BUILD, INTERESTS, TEST_START, TRAIN
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +51,16 @@ def test_leaves_a_bundle_with_its_configuration_and_metrics(finished: Path, conf
     assert manifest.metrics["report"]["tasks"]["all"]["two-tower"]["recall"]["5"] > 0
     assert manifest.metrics["train"]["epochs"] == 1
     assert {"metrics.json", "report.md", "recall.png"} <= {path.name for path in (finished / "build/report").iterdir()}
+
+
+def test_users_of_several_interests_reach_every_item(config: Config, tmp_path: Path) -> None:
+    interested = config.model_copy(update={"train": INTERESTS.model_copy(update={"max_epochs": 1})})
+    _, version = run(tmp_path, interested)
+    bundle = bundles.load(str(tmp_path / "bundles"), version)
+    assert bundle.user_clusters.shape[1] == BUILD.clusters_per_user
+    assert (bundle.user_weights.sum(axis=1) == UNIT).all()
+    assert set(bundle.graph.items.tolist()) == set(range(len(bundle.items)))
+    assert bundle.manifest.config["train"]["interests"] == 2
 
 
 def test_does_again_what_changed_and_what_rests_on_it(finished: Path, config: Config) -> None:

@@ -6,6 +6,7 @@ from flax import nnx
 from offline.batches import UNKNOWN
 from offline.features.fields import Fields
 from offline.towers.hiformer_item import HiformerItemTower
+from offline.towers.sphere import unit
 from tests.offline.conftest import TRAIN
 
 IDS = jnp.array([1, 2, UNKNOWN])
@@ -24,6 +25,16 @@ def test_gives_unit_vectors_that_know_the_id_and_the_features() -> None:
     assert not np.allclose(vectors[0], vectors[1], atol=1e-3)
     for other in (FIELDS._replace(numbers=-FIELDS.numbers), FIELDS._replace(words=(FIELDS.words[0] + 1,))):
         assert not np.allclose(found(IDS, other), vectors, atol=1e-3)
+
+
+def test_begins_as_the_sum_of_what_id_and_features_say_and_learns_what_they_say_together() -> None:
+    found = tower()
+    alone = found.embedding(IDS) + found.features(FIELDS).sum(axis=1)
+    assert np.allclose(found(IDS, FIELDS), unit(alone), atol=1e-5)
+    found.output.kernel[...] = jax.random.normal(jax.random.key(1), found.output.kernel.shape)
+    moved = found(IDS, FIELDS) - unit(alone)
+    assert (jnp.linalg.norm(moved, axis=1) > 0.1).all()
+    assert not np.allclose(moved[0], moved[1], atol=1e-2)
 
 
 def test_in_training_a_dropped_id_is_an_unknown_one() -> None:

@@ -15,10 +15,19 @@ HISTORY = jnp.pad(jnp.array([[0, 1], [0, 1], [2, PAD], [PAD, PAD]]), ((0, 0), (0
 COUNTRY = Fields((np.array([[1], [2], [1], [1]], np.int32),), np.zeros((4, 0), np.float32))
 
 
+NOTHING = Fields((), np.zeros((4, 0), np.float32))
+
+
+def tower(interests: int, like: Fields) -> HiformerUserTower:
+    config = TRAIN.model_copy(update={"tower": "hiformer", "interests": interests})
+    return HiformerUserTower(like, config, nnx.Rngs(0))
+
+
 @pytest.mark.parametrize("interests", [1, 3])
 def test_gives_a_unit_vector_an_interest_from_history_and_features(interests: int) -> None:
-    config = TRAIN.model_copy(update={"tower": "hiformer", "interests": interests})
-    vectors = HiformerUserTower(COUNTRY, config, nnx.Rngs(0))(ITEMS, HISTORY, COUNTRY)
+    found = tower(interests, COUNTRY)
+    found.output.kernel[...] = jax.random.normal(jax.random.key(1), found.output.kernel.shape)
+    vectors = found(ITEMS, HISTORY, COUNTRY)
     assert vectors.shape == (4, interests, TRAIN.dimension)
     assert np.allclose(jnp.linalg.norm(vectors, axis=2), 1, atol=1e-5)
     rows = vectors[:, 0]
@@ -28,8 +37,13 @@ def test_gives_a_unit_vector_an_interest_from_history_and_features(interests: in
         assert not np.allclose(vectors[:, 0], vectors[:, 1], atol=1e-1)
 
 
+def test_begins_as_mixtures_of_the_history() -> None:
+    found = tower(2, COUNTRY)
+    mixtures = unit(found.history(ITEMS, HISTORY))
+    assert np.allclose(found(ITEMS, HISTORY, COUNTRY)[:3], mixtures[:3], atol=1e-5)
+
+
 def test_nothing_known_of_users_is_enough() -> None:
-    nothing = Fields((), np.zeros((4, 0), np.float32))
-    vectors = HiformerUserTower(nothing, TRAIN, nnx.Rngs(0))(ITEMS, HISTORY, nothing)
+    vectors = tower(1, NOTHING)(ITEMS, HISTORY, NOTHING)
     assert np.allclose(vectors[0], vectors[1], atol=1e-6)
     assert jnp.isfinite(vectors).all()
