@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import lru_cache
 from hashlib import blake2b
 from typing import NamedTuple
-
-import numpy as np
 
 from bandit.manifest import Manifest
 from service import pseudonym
 from service.events import Impression, Reward
-from service.token import AttributionToken
+from service.token import AttributionToken, OpenToken
 
 CLOCK_SKEW_MS = 60_000
+CACHED_NAMES = 256
+CACHED_ITEMS = 1 << 16
+REQUEST_BYTES = 16
+Slate = AttributionToken | OpenToken
 
 
 class Reason(StrEnum):
@@ -42,13 +45,11 @@ class Attribution(NamedTuple):
     """What a well-formed event says.
 
     Attributes:
-        token: the slate it speaks of.
         positions: bit p is set when it speaks of the slate's item p.
         reward: the reward in units of 2⁻¹⁵; None for an impression.
         key: request and kind, at most 32 bytes; with a position it is what may count once.
     """
 
-    token: AttributionToken
     positions: int
     reward: int | None
     key: bytes
@@ -56,33 +57,30 @@ class Attribution(NamedTuple):
     @property
     def impression_key(self) -> bytes:
         """The key under which an impression of the same items counts."""
-        return self.token.request_id
+        return self.key[:REQUEST_BYTES]
 
 
-def attribute(
-    event: Impression | Reward, token: AttributionToken, manifest: Manifest, pseudonym_key: bytes
-) -> Attribution:
+def attribute(event: Impression | Reward, token: Slate, manifest: Manifest, pseudonym_key: bytes) -> Attribution:
     """Read an event against its slate. Raises Refused: NOT_IN_SLATE or UNKNOWN_REWARD."""
     if isinstance(event, Impression):
         if event.items is None:
-            return Attribution(token, (1 << len(token.items)) - 1, None, token.request_id)
+            return Attribution((1 << token.size) - 1, None, token.request_id)
         positions = 0
         for item_id in event.items:
             positions |= 1 << _position(item_id, token, pseudonym_key)
-        return Attribution(token, positions, None, token.request_id)
+        return Attribution(positions, None, token.request_id)
     if event.name not in manifest.reward_table:
         raise Refused(
             Reason.UNKNOWN_REWARD, f"no reward {event.name!r}; the table has {', '.join(manifest.reward_table)}"
         )
     return Attribution(
-        token,
         1 << _position(event.item_id, token, pseudonym_key),
         manifest.reward_units(event.name, event.value),
-        token.request_id + blake2b(event.name.encode(), digest_size=8).digest(),
+        token.request_id + _digest(event.name),
     )
 
 
-def check_time(token: AttributionToken, append_ms: int) -> None:
+def check_time(token: Slate, append_ms: int) -> None:
     """Append times must lie in [issued − 60 s, expiry]. Raises Refused: TOO_EARLY or EXPIRED."""
     if append_ms < token.issued_ms - CLOCK_SKEW_MS:
         raise Refused(Reason.TOO_EARLY)
@@ -90,8 +88,17 @@ def check_time(token: AttributionToken, append_ms: int) -> None:
         raise Refused(Reason.EXPIRED)
 
 
-def _position(item_id: str, token: AttributionToken, pseudonym_key: bytes) -> int:
-    found = np.flatnonzero(token.items == pseudonym.of_item(item_id, pseudonym_key))
-    if not len(found):
+def _position(item_id: str, token: Slate, pseudonym_key: bytes) -> int:
+    position = token.position_of(_pseudonym(item_id, pseudonym_key))
+    if position is None:
         raise Refused(Reason.NOT_IN_SLATE, f"item {item_id!r} was not in the slate")
-    return int(found[0])
+    return position
+
+
+# Users answer few items again and again.
+_pseudonym = lru_cache(CACHED_ITEMS)(pseudonym.of_item)
+
+
+@lru_cache(CACHED_NAMES)
+def _digest(name: str) -> bytes:
+    return blake2b(name.encode(), digest_size=8).digest()

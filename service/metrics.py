@@ -47,6 +47,11 @@ REPLICA_DERIVE_SECONDS = Histogram(
 EVENTS_FOLDED = Gauge(
     "om_events_folded", "Events in the statistics' own books, by outcome; exactly once, from Redis.", ["outcome"]
 )
+FOLD_RECORDS = Counter("om_fold_records", "Records folded by this process, those read again included.")
+FOLD_POSITION = Gauge("om_fold_position", "The next offset to be folded.", ["partition"])
+FOLD_BEHIND_SECONDS = Gauge(
+    "om_fold_behind_seconds", "Age of the last record folded while there are others; else 0.", ["partition"]
+)
 FOLD_LAG = Gauge("om_fold_lag_records", "Records of the log that are not folded yet.", ["partition"])
 FOLD_STOPPED = Gauge("om_fold_stopped", "1 for a partition that waits for an operator.", ["partition"])
 FOLD_BATCH_SECONDS = Histogram("om_fold_batch_seconds", "Time to fold a batch of one partition.", buckets=MILLISECONDS)

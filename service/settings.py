@@ -128,7 +128,7 @@ class Settings(BaseSettings):
     log_retention_s: int = Field(
         7 * 86400, ge=60, description="seconds the feedback log keeps; more than a token's life"
     )
-    batch_records: int = Field(500, ge=1, description="records the fold takes at a time from a partition")
+    batch_records: int = Field(4000, ge=1, description="most records the fold takes at a time from a partition")
     call_edges: int = Field(8192, ge=6400, description="most edges one function call in Redis may add to")
     seen_items: int = Field(500, ge=0, description="newest seen items kept per user")
     recent_items: int = Field(50, ge=0, description="newest rewarded items kept per user")

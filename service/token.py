@@ -17,8 +17,9 @@ from __future__ import annotations
 import binascii
 import hmac
 import struct
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import urlsafe_b64encode
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -27,11 +28,15 @@ from numpy.typing import NDArray
 
 LAYOUT = 1
 HEAD = struct.Struct("<BB16s16s16sQIIBBBBBB")
+# Where in a body the context's and the slate's length and the width of a slot stand, a byte each.
+LENGTHS = HEAD.size - 3
 SEAL_BYTES = 16
 HAS_PROPENSITY = 1
 # Reserved: the item is younger than the bundle, its edges are named by its number in the log of items.
 FRESH = 2
 NO_EDGE = -1
+CACHED_NAMES = 256
+FROM_URL = bytes.maketrans(b"-_+/=", b"+/!!!")
 U1, U2, U4 = np.dtype("u1"), np.dtype("<u2"), np.dtype("<u4")
 SLOT_TYPES: dict[int, np.dtype[np.unsignedinteger]] = {1: U1, 2: U2, 4: U4}
 
@@ -82,6 +87,16 @@ class AttributionToken(NamedTuple):
     def expires_ms(self) -> int:
         """Unix time in ms after which feedback is refused."""
         return self.issued_ms + self.life_s * 1000
+
+    @property
+    def size(self) -> int:
+        """n."""
+        return len(self.items)
+
+    def position_of(self, pseudonym: int) -> int | None:
+        """Where in the slate an item stands; None if it does not."""
+        found = np.flatnonzero(self.items == pseudonym)
+        return int(found[0]) if len(found) else None
 
 
 def to_text(data: bytes) -> str:
@@ -152,20 +167,103 @@ def _pack_items(
     return at, width
 
 
+class OpenToken(NamedTuple):
+    """A token whose seal holds, read as far as its head: the fold judges by this, and reads arrays by the batch.
+
+    Attributes:
+        body: all before the seal, as `encode` wrote it.
+        epoch … version: as in `AttributionToken`.
+        context: where in `body` the context lies.
+        clusters: K, how many pairs it has.
+        size: n, how many items the slate has.
+    """
+
+    body: bytes
+    epoch: bytes
+    request_id: bytes
+    user: bytes
+    issued_ms: int
+    life_s: int
+    randomised_over: int
+    arm: str
+    namespace: str
+    version: str
+    context: int
+    clusters: int
+    size: int
+
+    @property
+    def recommendation_id(self) -> str:
+        """The request id as text, 22 characters; also the key of the request's records in the feedback log."""
+        return to_text(self.request_id)
+
+    @property
+    def expires_ms(self) -> int:
+        """Unix time in ms after which feedback is refused."""
+        return self.issued_ms + self.life_s * 1000
+
+    @property
+    def items(self) -> bytes:
+        """Item pseudonyms in slate order, 4 bytes each, little-endian."""
+        start = self.context + 6 * self.clusters
+        return self.body[start : start + 4 * self.size]
+
+    def position_of(self, pseudonym: int) -> int | None:
+        """Where in the slate an item stands; None if it does not."""
+        shown, name = self.items, pseudonym.to_bytes(4, "little")
+        at = shown.find(name)
+        while at % 4 and at >= 0:  # these bytes also stand across two items
+            at = shown.find(name, at + 1)
+        return at // 4 if at >= 0 else None
+
+    def whole(self) -> AttributionToken:
+        """All of it."""
+        body, k, n, at = self.body, self.clusters, self.size, self.context
+        clusters = np.frombuffer(body, U4, k, at)
+        weights = np.frombuffer(body, U2, k, at + 4 * k)
+        at += 6 * k
+        items = np.frombuffer(body, U4, n, at)
+        flags = np.frombuffer(body, U1, n, at + 4 * n)
+        at += 5 * n
+        mask_bytes = (k + 7) // 8
+        masks = np.frombuffer(body, U1, n * mask_bytes, at).reshape(n, mask_bytes)
+        present = np.unpackbits(masks, axis=1, count=k, bitorder="little").view(np.bool_)
+        slots = np.full((n, k), NO_EDGE, dtype=np.int32)
+        slots[present] = np.frombuffer(body, SLOT_TYPES[body[HEAD.size - 1]], -1, at + n * mask_bytes)
+        return AttributionToken(
+            self.epoch,
+            self.request_id,
+            self.user,
+            self.issued_ms,
+            self.life_s,
+            self.randomised_over,
+            self.arm,
+            self.namespace,
+            self.version,
+            clusters,
+            weights.astype(np.int64),
+            items,
+            flags,
+            slots,
+        )
+
+
 def decode(text: str, keys: Mapping[int, bytes]) -> AttributionToken:
     """Verify and read a token.
 
     Raises:
+        TokenError: as `open_token`.
+    """
+    return open_token(text, keys).whole()
+
+
+def open_token(text: str, keys: Mapping[int, bytes]) -> OpenToken:
+    """Verify a token and read its head.
+
+    Raises:
         TokenError: not a token, an unknown key id, or a seal that does not fit; the message says which.
     """
-    try:
-        raw = text.encode("ascii")
-        data = urlsafe_b64decode(raw + b"=" * (-len(raw) % 4))
-    except (UnicodeEncodeError, binascii.Error) as error:
-        raise TokenError("attribution_token is not base64url") from error
-    # The last character may carry bits that decode to nothing: one slate has one spelling.
-    if urlsafe_b64encode(data).rstrip(b"=") != raw:
-        raise TokenError("attribution_token is not base64url")
+    data = _from_text(text)
     if len(data) < HEAD.size + SEAL_BYTES:
         raise TokenError("attribution_token is too short")
     key = keys.get(data[1])
@@ -174,42 +272,32 @@ def decode(text: str, keys: Mapping[int, bytes]) -> AttributionToken:
     body, seal = data[:-SEAL_BYTES], data[-SEAL_BYTES:]
     if not hmac.compare_digest(hmac.digest(key, body, "sha256")[:SEAL_BYTES], seal):
         raise TokenError("attribution_token was altered or forged")
-    return _read(body)
+    return _open(body)
 
 
-def _read(body: bytes) -> AttributionToken:
-    """Read a body whose seal holds: it is as `encode` wrote it."""
-    _, _, epoch, request_id, user, issued_ms, life_s, randomised_over, *lengths, width = HEAD.unpack_from(body)
-    arm_length, namespace_length, version_length, k, n = lengths
-    at = HEAD.size
-    names = []
-    for length in (arm_length, namespace_length, version_length):
-        names.append(body[at : at + length].decode())
-        at += length
-    clusters = np.frombuffer(body, U4, k, at)
-    weights = np.frombuffer(body, U2, k, at + 4 * k)
-    at += 6 * k
-    items = np.frombuffer(body, U4, n, at)
-    flags = np.frombuffer(body, U1, n, at + 4 * n)
-    at += 5 * n
-    mask_bytes = (k + 7) // 8
-    masks = np.frombuffer(body, U1, n * mask_bytes, at).reshape(n, mask_bytes)
-    present = np.unpackbits(masks, axis=1, count=k, bitorder="little").view(np.bool_)
-    slots = np.full((n, k), NO_EDGE, dtype=np.int32)
-    slots[present] = np.frombuffer(body, SLOT_TYPES[width], -1, at + n * mask_bytes)
-    return AttributionToken(
-        epoch,
-        request_id,
-        user,
-        issued_ms,
-        life_s,
-        randomised_over,
-        names[0],
-        names[1],
-        names[2],
-        clusters,
-        weights.astype(np.int64),
-        items,
-        flags,
-        slots,
-    )
+def _from_text(text: str) -> bytes:
+    """Read base64url without padding, in its one spelling."""
+    try:
+        raw = text.encode("ascii").translate(FROM_URL)
+        data = binascii.a2b_base64(raw + b"=" * (-len(raw) % 4), strict_mode=True)
+    except (UnicodeEncodeError, binascii.Error) as error:
+        raise TokenError("attribution_token is not base64url") from error
+    # The last character may carry bits that decode to nothing.
+    rest = len(data) // 3
+    if binascii.b2a_base64(data[3 * rest :], newline=False).rstrip(b"=") != raw[4 * rest :]:
+        raise TokenError("attribution_token is not base64url")
+    return data
+
+
+def _open(body: bytes) -> OpenToken:
+    """Read the head of a body whose seal holds: it is as `encode` wrote it."""
+    _, _, epoch, request_id, user, issued_ms, life_s, randomised_over, *lengths, k, n, _ = HEAD.unpack_from(body)
+    context = HEAD.size + sum(lengths)
+    names = _names(body[HEAD.size : context], *lengths)
+    return OpenToken(body, epoch, request_id, user, issued_ms, life_s, randomised_over, *names, context, k, n)
+
+
+@lru_cache(CACHED_NAMES)
+def _names(names: bytes, arm: int, namespace: int, version: int) -> tuple[str, str, str]:
+    """Cut names of these lengths; a service's tokens share a few."""
+    return names[:arm].decode(), names[arm : arm + namespace].decode(), names[-version:].decode() if version else ""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from typing import NamedTuple, Protocol
 
-from kafka.partitioner.default import murmur2
+from service.feedback_log.murmur2 import murmur2
 
 
 class LogUnavailable(Exception):  # noqa: N818 - reads as what happened
@@ -19,7 +19,14 @@ class LogUnavailable(Exception):  # noqa: N818 - reads as what happened
 
 
 class LogReset(Exception):  # noqa: N818
-    """The log was made anew, or lost records that were counted on: its epoch or bounds contradict what we hold."""
+    """The log was made anew, or lost records that were counted on: its epoch or bounds contradict what we hold.
+
+    `partitions` are those of which that is known; none if it is the whole log.
+    """
+
+    def __init__(self, why: str, partitions: Collection[int] = ()) -> None:
+        super().__init__(why)
+        self.partitions = partitions
 
 
 class Position(NamedTuple):
@@ -56,7 +63,7 @@ class DeadLetter(NamedTuple):
 
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition of a key, the same as Kafka's default partitioner gives."""
-    return int(murmur2(key) & 0x7FFFFFFF) % partitions
+    return (murmur2(key) & 0x7FFFFFFF) % partitions
 
 
 class Subscription(Protocol):
@@ -74,7 +81,11 @@ class Subscription(Protocol):
         ...
 
     def seek(self, partition: int, offset: int) -> None:
-        """Read on from `offset`; only for partitions that are assigned."""
+        """Read on from `offset`; nothing happens where the partition is no longer assigned."""
+        ...
+
+    def pause(self, partition: int) -> None:
+        """Read nothing of a partition until `seek` says from where on."""
         ...
 
     def close(self) -> None:
@@ -106,6 +117,10 @@ class FeedbackLog(Protocol):
         """The first offset kept and the next one to be given. Raises LogUnavailable."""
         ...
 
+    def ends(self) -> Mapping[int, int]:
+        """Partition → the next offset to be given. Raises LogUnavailable."""
+        ...
+
     def read(self, partition: int, start: int, stop: int) -> Sequence[Record]:
         """Records with start ≤ offset < stop, at most a few thousand of them from the first; [] past the end."""
         ...
@@ -120,7 +135,10 @@ class FeedbackLog(Protocol):
     def subscribe(
         self, assigned: Callable[[Collection[int]], Mapping[int, int]], revoked: Callable[[Collection[int]], None]
     ) -> Subscription:
-        """Join the group; `assigned` answers where to start each new partition, `revoked` is told what went."""
+        """Join the group; `assigned` answers where to start each new partition, `revoked` is told what went.
+
+        A partition for which `assigned` has no answer yet stands still until `seek`.
+        """
         ...
 
     def dead_letter(self, letters: Sequence[DeadLetter]) -> None:

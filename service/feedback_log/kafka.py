@@ -36,6 +36,8 @@ MOST_OUTSTANDING = 20_000
 READ_RECORDS = 5000
 METADATA_AGE_MS = 3000
 SESSION_MS = 10_000
+HEARTBEAT_MS = 500
+FETCH_BYTES = 4 << 20
 
 
 class _Failures(logging.Handler):
@@ -131,6 +133,16 @@ class KafkaLog:
         with self._reading:
             return self._bounds(at)
 
+    def ends(self) -> Mapping[int, int]:
+        """Partition → the next offset to be given."""
+        partitions = [TopicPartition(self._topic, partition) for partition in range(self.partitions)]
+        with self._reading:
+            try:
+                found = self._reader.end_offsets(partitions, timeout_ms=PATIENCE_MS)
+            except KafkaError as error:
+                raise LogUnavailable(f"{self._topic}: {error}") from error
+        return {at.partition: end for at, end in found.items()}
+
     def read(self, partition: int, start: int, stop: int) -> Sequence[Record]:
         """Records with start ≤ offset < stop, at most 5,000 from the first."""
         at = TopicPartition(self._topic, partition)
@@ -165,10 +177,12 @@ class KafkaLog:
                 auto_offset_reset="none",
                 enable_auto_commit=False,
                 max_poll_records=READ_RECORDS,
+                # Large batches where there is a backlog.
+                max_partition_fetch_bytes=FETCH_BYTES,
                 fetch_max_wait_ms=50,
-                # How long a killed fold's partitions lie idle.
+                # How long a killed fold's partitions lie idle, and those of one that left or came.
                 session_timeout_ms=SESSION_MS,
-                heartbeat_interval_ms=SESSION_MS // 3,
+                heartbeat_interval_ms=HEARTBEAT_MS,
                 # Who joins before a new topic is known everywhere is assigned nothing, until it is looked for again.
                 metadata_max_age_ms=METADATA_AGE_MS,
             )
@@ -310,16 +324,29 @@ class KafkaSubscription:
         try:
             found = self._consumer.poll(int(timeout_s * 1000), max_records=limit)
         except OffsetOutOfRangeError as error:
-            raise LogReset(f"positions lie outside the log: {error}") from error
+            partitions = [at.partition for at in error.args[0]]
+            raise LogReset(f"positions lie outside the log: {error}", partitions) from error
         except KafkaError as error:
             raise LogUnavailable(f"{self._topic}: {error}") from error
-        if self._rebalanced():
-            return {}  # what came is older than where the partitions now start
-        return {at.partition: [_record(record) for record in records] for at, records in found.items()}
+        moved = self._rebalanced()  # what came of these is older than where they now start
+        return {
+            at.partition: [_record(record) for record in records]
+            for at, records in found.items()
+            if at.partition not in moved
+        }
 
     def seek(self, partition: int, offset: int) -> None:
         """Read on from `offset`."""
-        self._consumer.seek(TopicPartition(self._topic, partition), offset)
+        at = TopicPartition(self._topic, partition)
+        if at in self._consumer.assignment():
+            self._consumer.seek(at, offset)
+            self._consumer.resume(at)
+
+    def pause(self, partition: int) -> None:
+        """Read nothing of a partition until `seek`."""
+        at = TopicPartition(self._topic, partition)
+        if at in self._consumer.assignment():
+            self._consumer.pause(at)
 
     def close(self) -> None:
         """Leave the group."""
@@ -328,10 +355,10 @@ class KafkaSubscription:
             self._revoked(self._held)
             self._held = set()
 
-    def _rebalanced(self) -> bool:
-        """Act on the listener's notes; whether there were any. A note that cannot be acted on now is kept."""
+    def _rebalanced(self) -> set[int]:
+        """Act on the listener's notes; the partitions they speak of. A note that cannot be acted on now is kept."""
         self._pending += self._notes.take()
-        rebalanced = bool(self._pending)
+        moved: set[int] = set().union(*(gone | come for gone, come in self._pending))
         while self._pending:
             gone, come = self._pending[0]
             if gone & self._held:
@@ -340,10 +367,9 @@ class KafkaSubscription:
             if come:
                 for partition, offset in self._assigned(come).items():
                     self.seek(partition, offset)
-                self._consumer.resume(*(TopicPartition(self._topic, partition) for partition in come))
                 self._held |= come
             del self._pending[0]
-        return rebalanced
+        return moved
 
 
 class _Notes(ConsumerRebalanceListener):  # type: ignore[misc]

@@ -140,7 +140,7 @@ class SqliteLog:
         """All that were kept."""
         return [DeadLetter(*row) for row in self._query("SELECT * FROM dead_letters")]
 
-    def next_offsets(self) -> dict[int, int]:
+    def ends(self) -> dict[int, int]:
         """Partition → the next offset to be given."""
         return dict(self._query("SELECT partition, next_offset FROM partitions"))
 
@@ -282,24 +282,28 @@ class SqliteSubscription:
         self._log = log
         self._assigned = assigned
         self._revoked = revoked
+        self._joined = False
         self._positions: dict[int, int] = {}
 
     def poll(self, timeout_s: float, limit: int) -> Mapping[int, Sequence[Record]]:
         """Wait for records; raises LogReset where a position lies outside the log."""
-        if not self._positions:
+        if not self._joined:
             self._positions = dict(self._assigned(range(self._log.partitions)))
+            self._joined = True
         deadline = time.monotonic() + timeout_s
         while True:
             found = {}
-            for partition, end in self._log.next_offsets().items():
-                position = self._positions[partition]
+            ends = self._log.ends()
+            for partition, position in self._positions.items():
+                end = ends[partition]
                 if position == end:
                     continue
                 records = self._log.read(partition, position, min(end, position + limit)) if position < end else []
                 if not records or records[0].offset != position:
                     raise LogReset(
                         f"partition {partition}: position {position} lies outside {self._log.bounds(partition)},"
-                        " the offsets that the log holds"
+                        " the offsets that the log holds",
+                        [partition],
                     )
                 found[partition] = records
             # Only now: what is not answered, since another partition raised, is read again.
@@ -312,8 +316,12 @@ class SqliteSubscription:
         """Read on from `offset`."""
         self._positions[partition] = offset
 
+    def pause(self, partition: int) -> None:
+        """Read nothing of a partition until `seek`."""
+        self._positions.pop(partition, None)
+
     def close(self) -> None:
         """Let all partitions go."""
-        if self._positions:
-            self._revoked(list(self._positions))
-            self._positions = {}
+        if self._joined:
+            self._revoked(range(self._log.partitions))
+            self._positions, self._joined = {}, False

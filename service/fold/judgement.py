@@ -9,7 +9,9 @@ impression nobody reported implies it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from functools import lru_cache
+from operator import attrgetter
 from typing import NamedTuple
 
 import orjson
@@ -21,7 +23,7 @@ from service.attribution import Attribution, Reason, Refused, attribute, check_t
 from service.events import EVENT, EVENTS, Impression, Reward
 from service.feedback_log.base import DeadLetter, Record, partition_of
 from service.fold.window import Window
-from service.token import AttributionToken, TokenError
+from service.token import OpenToken, TokenError
 
 CACHED_TOKENS = 4096
 
@@ -34,12 +36,13 @@ class Credit(NamedTuple):
 
     offset: int
     append_ms: int
-    token: AttributionToken
+    token: OpenToken
     positions: int
     reward: int | None
 
 
-class Tally(NamedTuple):
+@dataclass(slots=True)
+class Tally:
     """What became of one record, counted per (event, item); an implied impression is counted on top."""
 
     offset: int
@@ -48,6 +51,17 @@ class Tally(NamedTuple):
     late: int = 0
     dead_lettered: int = 0
     implied: int = 0
+
+
+def totals(tallies: Sequence[Tally], start: int, stop: int) -> dict[str, int]:
+    """What became of the records with start ≤ offset < stop, by outcome; nothing of what did not happen."""
+    counted = [_counts(tally) for tally in tallies if start <= tally.offset < stop]
+    sums = [sum(column) for column in zip(*counted, strict=True)]
+    return {outcome: count for outcome, count in zip(OUTCOMES, sums, strict=False) if count}
+
+
+OUTCOMES = [field.name for field in fields(Tally) if field.name != "offset"]
+_counts = attrgetter(*OUTCOMES)
 
 
 class Judgement(NamedTuple):
@@ -75,12 +89,12 @@ class Judge:
         self._manifest = manifest
 
         @lru_cache(CACHED_TOKENS)
-        def decode(text: str) -> tuple[AttributionToken, bytes, int]:
-            token = tokens.decode(text, keys)
+        def open_token(text: str) -> tuple[OpenToken, bytes, int]:
+            token = tokens.open_token(text, keys)
             key = token.recommendation_id.encode()
             return token, key, partition_of(key, partitions)
 
-        self._decode = decode
+        self._open = open_token
 
     def judge(self, partition: int, records: Sequence[Record], window: Window) -> Judgement:
         """Judge a partition's records in offset order, moving its window along."""
@@ -88,45 +102,59 @@ class Judge:
         for record in records:
             window.enter(record.offset, record.append_ms)
             tally = Tally(record.offset)
-            for index, event in enumerate(parse(record.value)):
-                tally = self._judge_event(event, index, partition, record, window, tally, judgement)
             judgement.tallies.append(tally)
+            for index, event in enumerate(parse(record.value)):
+                try:
+                    self._judge_event(event, partition, record, window, tally, judgement.credits)
+                except Refused as refused:
+                    judgement.dead_letters.append(_letter(partition, record, index, refused))
         return judgement
 
     def _judge_event(
         self,
         event: Impression | Reward | Refused,
-        index: int,
         partition: int,
         record: Record,
         window: Window,
         tally: Tally,
-        judgement: Judgement,
-    ) -> Tally:
+        credited: list[Credit],
+    ) -> None:
+        """Enter one event in window, tally and credits. Raises Refused if it cannot count."""
         try:
-            if isinstance(event, Refused):
-                raise event
-            said = self._attribute(event, partition, record)
-        except Refused as refused:
-            letter = _letter(partition, record, index, refused)
-            judgement.dead_letters.append(letter)
-            return tally._replace(dead_lettered=tally.dead_lettered + self._size(event))
+            token, said = self._attribute(event, partition, record)
+        except Refused:
+            tally.dead_lettered += self._size(event)
+            raise
         total = said.positions.bit_count()
         fresh = window.add(said.key, said.positions)
-        if window.is_late(said.token.issued_ms):
-            judgement.dead_letters.append(_letter(partition, record, index, Refused(Reason.LATE)))
-            return tally._replace(late=tally.late + total)
-        if fresh:
-            judgement.credits.append(Credit(record.offset, record.append_ms, said.token, fresh, said.reward))
-        implied = window.add(said.impression_key, fresh) if said.reward is not None and fresh else 0
-        if implied:
-            judgement.credits.append(Credit(record.offset, record.append_ms, said.token, implied, None))
+        if window.is_late(token.issued_ms):
+            tally.late += total
+            raise Refused(Reason.LATE)
         counted = fresh.bit_count()
-        return tally._replace(
-            folded=tally.folded + counted,
-            duplicates=tally.duplicates + total - counted,
-            implied=tally.implied + implied.bit_count(),
-        )
+        tally.folded += counted
+        tally.duplicates += total - counted
+        if not fresh:
+            return
+        credited.append(Credit(record.offset, record.append_ms, token, fresh, said.reward))
+        if said.reward is not None and (implied := window.add(said.impression_key, fresh)):
+            tally.implied += implied.bit_count()
+            credited.append(Credit(record.offset, record.append_ms, token, implied, None))
+
+    def _attribute(
+        self, event: Impression | Reward | Refused, partition: int, record: Record
+    ) -> tuple[OpenToken, Attribution]:
+        if isinstance(event, Refused):
+            raise event
+        try:
+            token, key, home = self._open(event.attribution_token)
+        except TokenError as error:
+            raise Refused(Reason.FORGED, str(error)) from error
+        if token.epoch != self._epoch:
+            raise Refused(Reason.OTHER_EPOCH)
+        if key != record.key or home != partition:
+            raise Refused(Reason.MISPLACED)
+        check_time(token, record.append_ms)
+        return token, attribute(event, token, self._manifest(token.version), self._pseudonym_key)
 
     def _size(self, event: Impression | Reward | Refused) -> int:
         """For how many items a refused event stands, as far as that can be told."""
@@ -135,22 +163,10 @@ class Judge:
         if event.items is not None:
             return len(set(event.items))
         try:
-            token, _, _ = self._decode(event.attribution_token)
+            token, _, _ = self._open(event.attribution_token)
         except TokenError:
             return 1
-        return len(token.items)
-
-    def _attribute(self, event: Impression | Reward, partition: int, record: Record) -> Attribution:
-        try:
-            token, key, home = self._decode(event.attribution_token)
-        except TokenError as error:
-            raise Refused(Reason.FORGED, str(error)) from error
-        if token.epoch != self._epoch:
-            raise Refused(Reason.OTHER_EPOCH)
-        if key != record.key or home != partition:
-            raise Refused(Reason.MISPLACED)
-        check_time(token, record.append_ms)
-        return attribute(event, token, self._manifest(token.version), self._pseudonym_key)
+        return token.size
 
 
 def parse(value: bytes) -> list[Impression | Reward | Refused]:

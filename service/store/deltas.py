@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,10 +12,15 @@ from numpy.typing import NDArray
 from bandit.statistics import FIELDS
 from service.store.keys import Keys, RowName
 
+# A change stream keeps so many entries, fewer where they are long: a replica that lags further reads the shard again.
 STREAM_ENTRIES = 2000
+STREAM_EDGES = 400_000
 # Binary layouts that functions.lua knows as well.
 EDGE_DTYPE = np.dtype([("slot", ">u4"), ("sums", ">i8", (FIELDS,))])
-USER_ITEM_DTYPE = np.dtype([("item", "<u4"), ("issued_ms", ">u8")])
+SIZE_DTYPE = np.dtype(">u4")
+ITEM_BYTES = 4
+SLATES = struct.Struct(">I")  # how many slates of a user follow
+SLATE = struct.Struct(">QH")  # when a slate was served, and how many items follow
 TIME_DTYPE = np.dtype([("append_ms", ">i8"), ("events", ">u4")])
 
 
@@ -32,15 +38,15 @@ class Row(NamedTuple):
 
 
 class UserItems(NamedTuple):
-    """Items that a user saw (or, if `rewarded`, answered): pseudonyms uint32[n], and when their slate was served.
+    """Items of one slate that a user saw (or, if `rewarded`, answered), and when it was served.
 
-    `offset` is the record that says so.
+    `items` are pseudonyms, 4 bytes each, little-endian; `offset` is the record that says so.
     """
 
     offset: int
     user: bytes
     rewarded: bool
-    items: NDArray[np.uint32]
+    items: bytes
     issued_ms: int
 
 
@@ -58,9 +64,18 @@ class ShardDeltas(NamedTuple):
     times: NDArray[np.int64]
     totals: Mapping[str, int]
 
+    @property
+    def increments(self) -> int:
+        """How many edges are added to, or users' items, whichever are more: what a call's length goes by."""
+        items = sum([len(slate.items) for slate in self.users]) // ITEM_BYTES
+        return max(sum([len(row.slots) for row in self.rows]), items)
+
 
 class Limits(NamedTuple):
-    """Bounds that a fold call keeps: edges it may touch, items it keeps per user, and how long (ms)."""
+    """Bounds that a fold call keeps: edges it may touch, items it keeps per user, and how long (ms).
+
+    Where it can be helped, a call gets no more users' items than edges.
+    """
 
     edges: int
     seen_items: int
@@ -70,38 +85,54 @@ class Limits(NamedTuple):
 
 def call(keys: Keys, field: str, delta: ShardDeltas, limits: Limits) -> tuple[list[str], list[Any]]:
     """Keys and arguments of the function call that adds `delta` and moves the watermark `field`."""
-    users = _by_user(delta.users)
+    seen, answered = _by_user(delta.users, rewarded=False), _by_user(delta.users, rewarded=True)
     names = [
         keys.watermarks(delta.shard),
         keys.changes(delta.shard),
         keys.totals(delta.shard),
-        *(keys.row(RowName(row.namespace, row.version, row.cluster)) for row in delta.rows),
-        *(keys.user(user, rewarded=rewarded) for user, rewarded in users),
+        *[keys.row(RowName(row.namespace, row.version, row.cluster)) for row in delta.rows],
+        *[keys.user(user, rewarded=False) for user in seen],
+        *[keys.user(user, rewarded=True) for user in answered],
     ]
+    sizes = np.array([len(row.slots) for row in delta.rows], dtype=SIZE_DTYPE)
+    edges = _pack_edges(delta.rows)
     arguments: list[Any] = [
         field,
         delta.expected,
         delta.following,
         len(delta.rows),
-        len(users),
+        len(seen),
+        len(answered),
         limits.edges,
-        STREAM_ENTRIES,
-        _pack_times(delta.times),
+        min(STREAM_ENTRIES, STREAM_EDGES // max(1, len(edges))),
         limits.user_life_ms,
-        len(delta.totals),
+        limits.seen_items,
+        limits.recent_items,
+        _pack_times(delta.times),
+        sizes.tobytes(),
+        edges.tobytes(),
+        b"".join([_pack_slates(slates) for slates in (*seen.values(), *answered.values())]),
     ]
     for name, count in delta.totals.items():
         arguments += [name, count]
-    arguments += [_pack_row(row) for row in delta.rows]
-    for (_, rewarded), items in users.items():
-        arguments += [limits.recent_items if rewarded else limits.seen_items, b"".join(items)]
     return names, arguments
 
 
-def _pack_row(row: Row) -> bytes:
-    packed = np.empty(len(row.slots), dtype=EDGE_DTYPE)
-    packed["slot"], packed["sums"] = row.slots, row.sums
-    return packed.tobytes()
+def _pack_edges(rows: Sequence[Row]) -> NDArray[np.void]:
+    """The edges of all rows, one after another."""
+    packed = np.empty(sum(len(row.slots) for row in rows), dtype=EDGE_DTYPE)
+    if rows:
+        packed["slot"] = np.concatenate([row.slots for row in rows])
+        packed["sums"] = np.concatenate([row.sums for row in rows])
+    return packed
+
+
+def _pack_slates(slates: Mapping[bytes, int]) -> bytes:
+    """A user's slates."""
+    parts = [SLATES.pack(len(slates))]
+    for items, issued_ms in slates.items():
+        parts += [SLATE.pack(issued_ms, len(items) // ITEM_BYTES), items]
+    return b"".join(parts)
 
 
 def _pack_times(times: NDArray[np.int64]) -> bytes:
@@ -111,10 +142,11 @@ def _pack_times(times: NDArray[np.int64]) -> bytes:
     return packed.tobytes()
 
 
-def _by_user(users: Sequence[UserItems]) -> dict[tuple[bytes, bool], list[bytes]]:
-    by_user: dict[tuple[bytes, bool], list[bytes]] = {}
-    for items in users:
-        packed = np.empty(len(items.items), dtype=USER_ITEM_DTYPE)
-        packed["item"], packed["issued_ms"] = items.items, items.issued_ms
-        by_user.setdefault((items.user, items.rewarded), []).append(packed.tobytes())
+def _by_user(users: Sequence[UserItems], *, rewarded: bool) -> dict[bytes, dict[bytes, int]]:
+    """What each user saw, or answered: the items of a slate and when they were last served so."""
+    by_user: dict[bytes, dict[bytes, int]] = {}
+    for _, user, answered, items, issued_ms in users:
+        if answered == rewarded:
+            slates = by_user.setdefault(user, {})
+            slates[items] = max(issued_ms, slates.get(items, 0))
     return by_user

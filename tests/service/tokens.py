@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from bandit.context import UNIT
 from service import pseudonym
-from service.token import HAS_PROPENSITY, NO_EDGE, AttributionToken
+from service.token import HAS_PROPENSITY, NO_EDGE, AttributionToken, OpenToken, encode, open_token
 
 KEYS = {1: b"the first key", 7: b"another key"}
 PSEUDONYM_KEY = b"pseudonyms"
@@ -41,6 +41,11 @@ def a_token(**changes: Any) -> AttributionToken:
         slots=np.array([[0, 5, 2], [1, NO_EDGE, 3], [7, 6, 0]], dtype=np.int32),
     )
     return token._replace(**changes)
+
+
+def opened(token: AttributionToken) -> OpenToken:
+    """A token as the fold gets it."""
+    return open_token(encode(token, 1, KEYS[1]), KEYS)
 
 
 def _names(pattern: str) -> st.SearchStrategy[str]:

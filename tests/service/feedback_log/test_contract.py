@@ -79,16 +79,18 @@ def values(records: Sequence[Record]) -> list[bytes]:
 class Reader:
     """Follows a log, noting what it is assigned."""
 
-    def __init__(self, log: FeedbackLog, starts: Mapping[int, int]) -> None:
+    def __init__(self, log: FeedbackLog, starts: Mapping[int, int], others: int | None = 0) -> None:
         self.assigned: list[int] = []
         self.revoked: list[int] = []
         self.read: dict[int, list[Record]] = {}
         self._starts = starts
+        self._others = others
         self.subscription: Subscription = log.subscribe(self._on_assigned, self.revoked.extend)
 
     def _on_assigned(self, partitions: Collection[int]) -> Mapping[int, int]:
         self.assigned += partitions
-        return {partition: self._starts.get(partition, 0) for partition in partitions}
+        starts = {partition: self._starts.get(partition, self._others) for partition in partitions}
+        return {partition: start for partition, start in starts.items() if start is not None}
 
     def poll_until(self, records: int, limit: int = 100, *, timeout_s: float = POLL_S, polls: int = POLLS) -> None:
         """Poll until so many records were read."""
@@ -231,6 +233,44 @@ def test_a_subscription_seeks_back_and_forth(open_log: OpenLog) -> None:
     reader.subscription.close()
 
 
+def test_a_partition_that_is_not_told_where_to_begin_stands_still_until_it_is(open_log: OpenLog) -> None:
+    log = open_log()
+    append(log, *(b"%d" % n for n in range(4)))
+    append(log, b"elsewhere", partition=1)
+    reader = Reader(log, {1: 0}, others=None)
+    reader.poll_until(1)
+    assert set(reader.read) == {1}
+    reader.subscription.seek(0, 2)
+    reader.poll_until(3)
+    assert values(reader.read[0]) == [b"2", b"3"]
+    reader.subscription.close()
+
+
+def test_a_partition_that_is_paused_stands_still_until_it_is_told_where_to_go_on(open_log: OpenLog) -> None:
+    log = open_log()
+    append(log, *(b"%d" % n for n in range(4)))
+    reader = Reader(log, {})
+    reader.poll_until(4, limit=2)
+    for partition in range(PARTITIONS):
+        reader.subscription.pause(partition)
+    append(log, b"4")
+    for _ in range(3):
+        assert reader.subscription.poll(0.05, 100) == {}
+    reader.subscription.seek(0, 3)
+    reader.poll_until(6)
+    assert values(reader.read[0]) == [b"0", b"1", b"2", b"3", b"3", b"4"]
+    reader.subscription.close()
+    reader.subscription.pause(0)
+    reader.subscription.seek(0, 3)
+
+
+def test_ends_are_those_of_all_partitions(open_log: OpenLog) -> None:
+    log = open_log()
+    append(log, b"1", b"2")
+    append(log, b"1", partition=2)
+    assert log.ends() == {0: 2, 1: 0, 2: 1}
+
+
 def test_a_poll_answers_no_more_of_a_partition_than_it_was_asked_for(open_log: OpenLog) -> None:
     log = open_log()
     append(log, *(b"%d" % n for n in range(20)))
@@ -270,8 +310,9 @@ def test_a_position_beyond_the_end_is_a_reset(open_log: OpenLog) -> None:
     reader = Reader(log, {})
     reader.poll_until(1)
     reader.subscription.seek(0, 3)
-    with pytest.raises(LogReset, match="outside"):
+    with pytest.raises(LogReset, match="outside") as told:
         reader.poll_until_raised()
+    assert list(told.value.partitions) == [0]
     reader.subscription.close()
 
 
@@ -280,8 +321,9 @@ def test_a_position_before_the_start_is_a_reset(open_log: OpenLog, logs: Logs) -
     append(log, *(b"%d" % n for n in range(5)))
     logs.forget(0, before=3)
     reader = Reader(log, {0: 2})
-    with pytest.raises(LogReset, match="outside"):
+    with pytest.raises(LogReset, match="outside") as told:
         reader.poll_until_raised()
+    assert list(told.value.partitions) == [0]
     reader.subscription.close()
 
 

@@ -11,10 +11,11 @@ import redis
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from structlog.testing import capture_logs
 
-from service.feedback_log.base import DeadLetter, LogReset, LogUnavailable
+from service.feedback_log.base import DeadLetter, LogReset, LogUnavailable, Record
 from service.feedback_log.sqlite import SqliteLog
-from service.fold.partition import PartitionFold, RolledBack
+from service.fold.partition import PartitionFold, RolledBack, Skipped
 from service.store.deltas import Limits, ShardDeltas
 from service.store.redis import Store
 from service.token import NO_EDGE, AttributionToken, encode
@@ -305,6 +306,92 @@ def test_a_redis_that_went_back_is_told_with_where_to_read_again(
         fold.fold.fold(log.read(0, 4, 8))
     assert told.value.offset == 0
     assert statistics_in(store.client) == {}
+
+
+def test_a_fenced_call_is_told(store: Store, log: ScriptedLog, written: list[AttributionToken]) -> None:
+    zombie, other = Fold(0, log, store), Fold(0, log, store)
+    other.run(5)
+    with capture_logs() as lines:
+        zombie.run(3)
+    assert [(line["event"], line["log_level"], line["shard"], line["expected"], line["found"]) for line in lines] == [
+        ("fenced", "warning", shard, 0, 5) for shard in range(SHARDS)
+    ]
+
+
+@pytest.mark.parametrize("first", [0, 3, 5, 11])
+def test_records_that_do_not_follow_are_refused_by_name(
+    store: Store, log: ScriptedLog, written: list[AttributionToken], first: int
+) -> None:
+    fold = Fold(0, log, store)
+    fold.run(4)
+    before = statistics_in(store.client)
+    with pytest.raises(Skipped, match=r"partition 0: record \d+ (came where 4|was left out before)"):
+        fold.fold.fold(log.read(0, first, 12))
+    with pytest.raises(Skipped, match="came where None was expected"):
+        fold.fold.fold(log.read(0, 4, 12))  # its window is not to be trusted any more
+    assert statistics_in(store.client) == before
+    fold.start()
+    fold.finish()
+    assert outcome_in(store, log) == single_pass(whole_log(log), RULES)
+
+
+def test_a_gap_in_the_log_itself_is_no_fault(store: Store, log: ScriptedLog, written: list[AttributionToken]) -> None:
+    """Where a transaction ended in Kafka there is an offset without a record."""
+    fold = Fold(0, log, store)
+    fold.run(4)
+    log.forget(0, before=6)
+    fold.fold.fold(log.read(0, 6, 12))
+    assert store.watermarks(EPOCH, [0]) == {0: [12] * SHARDS}
+
+
+def test_one_batch_is_judged_while_another_is_added(
+    store: Store, log: ScriptedLog, written: list[AttributionToken]
+) -> None:
+    fold = Fold(0, log, store).fold
+    batches = [fold.judge(log.read(0, start, start + 4)) for start in (0, 4)]
+    fold.add(batches[0])
+    batches.append(fold.judge(log.read(0, 8, 12)))
+    for batch in batches[1:]:
+        fold.add(batch)
+    assert outcome_in(store, log) == single_pass(whole_log(log), RULES)
+
+
+def test_a_window_that_stands_where_the_partition_starts_is_not_read_again(
+    store: Store, log: ScriptedLog, written: list[AttributionToken], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fold = Fold(0, log, store)
+    fold.run(4)
+    reads: list[int] = []
+    read = log.read
+
+    def noted(partition: int, start: int, stop: int) -> Sequence[Record]:
+        reads.append(start)
+        return read(partition, start, stop)
+
+    monkeypatch.setattr(log, "read", noted)
+    fold.start()
+    assert reads == []
+    fold.fold.judge(read(0, 4, 8))  # and comes to nothing: the window is ahead of the watermarks
+    fold.start()
+    assert reads == [0, 4]
+    monkeypatch.undo()
+    fold.finish()
+    assert outcome_in(store, log) == single_pass(whole_log(log), RULES)
+
+
+def test_dead_letters_are_kept_once_however_often_their_records_are_read(
+    store: Store, log: ScriptedLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[int] = []
+    monkeypatch.setattr(log, "dead_letter", lambda letters: kept.extend(letter.offset for letter in letters))
+    for _ in range(6):
+        log.write(0, ISSUED_MS, b"nobody's", b"nothing")
+    fold = Fold(0, log, store)
+    fold.run(4)
+    store.client.flushall()
+    fold.run(2)
+    fold.finish()
+    assert sorted(kept) == list(range(6))
 
 
 def test_what_cannot_be_kept_as_dead_letter_is_not_folded_past(store: Store, log: ScriptedLog) -> None:

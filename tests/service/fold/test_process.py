@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from threading import Thread, Timer
+from threading import Thread
 from typing import Any
 
 import orjson
@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
 
 from bandit import bundle
 from service.feedback_log.base import DeadLetter, LogUnavailable, Record
@@ -36,12 +37,23 @@ WINDOW = 50
 
 
 class Robbed(SqliteSubscription):
-    """Left without partitions when `gone`, as a member of a consumer group is once the topic is deleted."""
+    """Left without partitions when `gone`, as a member of a consumer group is once the topic is deleted.
+
+    It counts polls and records, and leaves the next `left_out` records out.
+    """
 
     gone = False
+    polls = 0
+    taken = 0
+    left_out = 0
 
     def poll(self, timeout_s: float, limit: int) -> Mapping[int, Sequence[Record]]:
-        return {} if self.gone else super().poll(timeout_s, limit)
+        self.polls += 1
+        found = {} if self.gone else dict(super().poll(timeout_s, limit))
+        self.taken += sum(map(len, found.values()))
+        for number in [number for number, records in found.items() if len(records) > self.left_out > 0]:
+            found[number], self.left_out = found[number][self.left_out :], 0
+        return found
 
 
 class Moody(SqliteLog):
@@ -163,6 +175,10 @@ def assert_exactly_once(store: Store, log: SqliteLog, settings: Settings) -> Non
     )
 
 
+def told(lines: Sequence[Mapping[str, Any]], event: str) -> list[Mapping[str, Any]]:
+    return [line for line in lines if line["event"] == event]
+
+
 def metric(name: str, **labels: str) -> float | None:
     return REGISTRY.get_sample_value(name, labels)
 
@@ -232,8 +248,8 @@ def test_a_log_that_cannot_be_read_at_the_start_is_waited_for(store: Store, log:
     finish(FoldProcess(ours, log, store), store, log)
     log.reads_fail = 2  # filling the window
     process = FoldProcess(ours, log, store)
-    (slate,) = slates(log, 1)
-    write(log, slate, impression(slate))
+    for slate in slates(log, PARTITIONS):
+        write(log, slate, impression(slate))
     finish(process, store, log)
     assert log.reads_fail == 0
     assert_exactly_once(store, log, ours)
@@ -265,13 +281,35 @@ def test_a_redis_that_dies_is_waited_for_whatever_it_forgets(
         if forgets:
             shutil.rmtree(server.folder / "appendonlydir")
         write(log, made[0], reward(made[0]))
-        again = Timer(0.3, server.start)
-        again.start()
         process.step()
-        again.join()
-        assert store.client.exists(store.keys.frozen())
+        server.start()
+        step_until(process, lambda: bool(store.client.exists(store.keys.frozen())))
         finish(process, store, log)
         assert_exactly_once(store, log, ours)
+        store.client.close()
+
+
+def test_while_redis_is_away_the_log_is_polled_and_nothing_is_taken(log: Moody, ours: Settings, tmp_path: Path) -> None:
+    """So a member stays in its group for as long as it takes, and its memory does not grow."""
+    with PrivateValkey(tmp_path / "mortal") as server:
+        store = Store(connect(server.url), Keys(ours.key_prefix, SHARDS))
+        store.prepare(ours.frozen_facts)
+        fill(log, 8)
+        process = FoldProcess(ours, log, store)
+        finish(process, store, log)
+        server.kill()
+        fill(log)
+        with capture_logs() as lines:
+            step_until(process, lambda: bool(told(lines, "redis is away")))
+            polls, taken = log.subscription.polls, log.subscription.taken
+            for _ in range(20):
+                process.step()
+            assert log.subscription.polls == polls + 20
+            assert log.subscription.taken == taken
+            server.start()
+            finish(process, store, log)
+        assert_exactly_once(store, log, ours)
+        assert len(told(lines, "redis is away")) == len(told(lines, "redis is back")) == 1
         store.client.close()
 
 
@@ -313,6 +351,66 @@ def test_a_partition_whose_watermark_lies_beyond_the_end_is_stopped_alone(
     assert metric("om_fold_stopped", partition="1") in (0, None)
     process.step()
     assert store.watermarks(log.epoch(), [2])[2] == [0, 1000, 0, 0]
+
+
+def test_what_redis_forgot_is_told_with_the_offsets_it_went_back(store: Store, log: Moody, ours: Settings) -> None:
+    made = fill(log)
+    process = FoldProcess(ours, log, store)
+    finish(process, store, log)
+    ends = log.ends()
+    store.client.flushall()
+    with capture_logs() as lines:
+        finish(process, store, log)
+        write(log, made[0], reward(made[0]))
+        finish(process, store, log)
+    assert {line["partition"]: line["offsets"] for line in told(lines, "rolled back")} == ends
+    assert len(told(lines, "rolled back")) == PARTITIONS
+    assert {line["log_level"] for line in told(lines, "rolled back")} == {"warning"}
+    assert_exactly_once(store, log, ours)
+
+
+def test_what_was_judged_after_a_batch_that_failed_is_void(store: Store, log: Moody, ours: Settings) -> None:
+    """Redis forgets while batches come one on another's heels: the one in the air fails, and the next is judged."""
+    fill(log, 80)
+    process = FoldProcess(ours, log, store)
+    step_until(process, lambda: process.folded > 0)
+    for _ in range(4):
+        store.client.flushall()
+        store.prepare({})
+        process.step()
+        process.step()
+    finish(process, store, log)
+    assert_exactly_once(store, log, ours)
+
+
+def test_another_folds_progress_fences_this_one_and_is_told(store: Store, log: Moody, ours: Settings) -> None:
+    made = fill(log, 8)
+    zombie, other = FoldProcess(ours, log, store), FoldProcess(ours, log, store)
+    for process in (zombie, other):
+        finish(process, store, log)
+        step_until(process, lambda process=process: process.folded == 16)  # type: ignore[misc]
+    write(log, made[0], reward(made[0]))
+    finish(other, store, log)
+    with capture_logs() as lines:
+        step_until(zombie, lambda: zombie.folded == 17)
+    end = log.ends()[0]
+    assert [(line["partition"], line["shard"], line["expected"], line["found"]) for line in told(lines, "fenced")] == [
+        (0, shard, end - 1, end) for shard in range(SHARDS)
+    ]
+    assert {line["log_level"] for line in told(lines, "fenced")} == {"warning"}
+    assert_exactly_once(store, log, ours)
+
+
+def test_records_that_are_left_out_are_noticed_and_read_again(store: Store, log: Moody, ours: Settings) -> None:
+    process = FoldProcess(ours, log, store)
+    step_until(process, lambda: log.subscription.polls > PARTITIONS)
+    log.subscription.left_out = 3
+    with capture_logs() as lines:
+        fill(log)
+        finish(process, store, log)
+    assert log.subscription.left_out == 0
+    assert len(told(lines, "records were left out, reading again")) == 1
+    assert_exactly_once(store, log, ours)
 
 
 def test_a_log_made_anew_stops_everything(store: Store, log: Moody, ours: Settings) -> None:

@@ -38,7 +38,7 @@ def name(cluster: int = SHARD, namespace: str = "default") -> RowName:
 
 
 def saw(items: Sequence[int], issued_ms: int = NOW_MS, *, rewarded: bool = False, user: bytes = USER) -> UserItems:
-    return UserItems(0, user, rewarded, np.array(items, dtype=np.uint32), issued_ms)
+    return UserItems(0, user, rewarded, np.array(items, dtype="<u4").tobytes(), issued_ms)
 
 
 def deltas(

@@ -2,7 +2,7 @@
 
 import hashlib
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import pytest
@@ -80,8 +80,8 @@ def test_totals_are_counted_with_the_watermark_and_added_over_shards(store: Stor
 
 def test_sums_stop_at_the_largest_integer(store: Store) -> None:
     store.client.set(store.keys.row(name()), struct.pack(">qqqq", MOST - 5, MOST - 5, MOST, MOST - 2**53))
-    fold(store, deltas([row({0: (5, 6, 1), 1: (2**53, 0, 0)})]))
-    assert read(store, 2) == [[MOST, MOST, MOST], [MOST, 0, 0]]
+    fold(store, deltas([row({0: (5, 6, 1), 1: (2**53 - 1, 0, 0)})]))
+    assert read(store, 2) == [[MOST, MOST, MOST], [MOST - 1, 0, 0]]
 
 
 def test_the_longest_row_and_the_most_rows_fit_into_one_call(store: Store) -> None:
@@ -102,6 +102,29 @@ def test_the_longest_row_and_the_most_rows_fit_into_one_call(store: Store) -> No
     assert [entry.sequence for entry in (first, *rest)] == list(range(1, len(rest) + 2))
     # Heard once, with the last of it.
     assert [entry.events.tolist() for entry in rest] == [[]] * (len(rest) - 1) + [[1]]
+
+
+@of_one_store
+@given(
+    st.dictionaries(st.integers(0, 60), st.tuples(*[st.integers(0, MOST)] * 3), max_size=20),
+    st.dictionaries(st.integers(0, 60), st.tuples(*[st.integers(0, 2**53 - 1)] * 3), min_size=1, max_size=20),
+)
+def test_sums_are_exact_however_large_and_their_neighbours_stay(
+    store: Store, held: Mapping[int, tuple[int, int, int]], gains: Mapping[int, tuple[int, int, int]]
+) -> None:
+    store.client.flushall()
+    before = [held.get(slot, (0, 0, 0)) for slot in range(max(held, default=-1) + 1)]
+    store.client.set(store.keys.row(name()), b"".join(struct.pack(">qqq", *sums) for sums in before))
+    assert fold(store, deltas([row(gains)])) == [(True, 1)]
+    expected = {
+        slot: [min(MOST, a + b) for a, b in zip(held.get(slot, (0, 0, 0)), gains.get(slot, (0, 0, 0)), strict=True)]
+        for slot in range(61)
+    }
+    assert read(store, 61) == list(expected.values())
+    ((change,),) = [entry.rows for entry in entries(store)]
+    assert dict(zip(change.slots.tolist(), change.sums.tolist(), strict=True)) == {
+        slot: expected[slot] for slot in gains
+    }
 
 
 @of_one_store
@@ -144,8 +167,16 @@ def test_shards_answer_each_for_itself(store: Store) -> None:
     assert store.rows([name(2)]) == [b""]
 
 
-def user_blob(*items: tuple[int, int]) -> bytes:
-    return b"".join(struct.pack("<I", item) + struct.pack(">Q", issued_ms) for item, issued_ms in items)
+def slate(issued_ms: int, *items: int) -> bytes:
+    return struct.pack(">QH", issued_ms, len(items)) + struct.pack(f"<{len(items)}I", *items)
+
+
+def slates_blob(*of_users: Sequence[bytes]) -> bytes:
+    return b"".join(struct.pack(">I", len(found)) + b"".join(found) for found in of_users)
+
+
+def size_blob(*edges: int) -> bytes:
+    return struct.pack(f">{len(edges)}I", *edges)
 
 
 class Call(NamedTuple):
@@ -154,77 +185,98 @@ class Call(NamedTuple):
     expected: Any = 0
     following: Any = 1
     rows: Any = 2
-    users: Any = 1
+    seen: Any = 1
+    answered: Any = 1
     cap: Any = 4
     stream: Any = 100
-    times: bytes = struct.pack(">qI", NOW_MS, 1)
     life: Any = 1000
-    totals: Any = 1
+    most_seen: Any = 5
+    most_answered: Any = 5
+    times: bytes = struct.pack(">qI", NOW_MS, 1)
+    sizes: bytes = size_blob(2, 1)
+    deltas: bytes = blob((0, 1, 1, 1), (3, 1, 0, 0), (1, 1, 1, 1))
+    slates: bytes = slates_blob([slate(NOW_MS, 1, 2), slate(NOW_MS, 3)], [slate(NOW_MS, 1)])
     counts: Sequence[Any] = ("folded", 2)
-    blobs: Sequence[bytes] = (blob((0, 1, 1, 1), (3, 1, 0, 0)), blob((1, 1, 1, 1)))
-    user: Sequence[Any] = (5, user_blob((1, NOW_MS), (2, NOW_MS)))
     row_keys: Sequence[str] = ("om:{1}:row:a:v:0:1", "om:{1}:row:a:v:0:5")
-    more_keys: Sequence[str] = ("om:{1}:user:00:seen",)
+    more_keys: Sequence[str] = ("om:{1}:user:00:seen", "om:{1}:user:00:recent")
     more: Sequence[Any] = ()
 
     def to(self, store: Store) -> list[int]:
         keys = ["om:{1}:watermarks", "om:{1}:changes", "om:{1}:totals", *self.row_keys, *self.more_keys]
-        head = [FIELD, *self[:9]]
-        return cast(
-            list[int],
-            store.client.fcall("om_fold", len(keys), *keys, *head, *self.counts, *self.blobs, *self.user, *self.more),
-        )
+        arguments = [FIELD, *self[:14], *self.counts, *self.more]
+        return cast(list[int], store.client.fcall("om_fold", len(keys), *keys, *arguments))
 
 
 def test_the_call_that_is_spoilt_below_is_a_good_one(store: Store) -> None:
     before = dump(store)
     assert Call().to(store) == [1, 1]
-    assert len(dump(store)) == len(before) + 6
+    assert len(dump(store)) == len(before) + 7
 
 
 def spoilt(argument: str, value: Any) -> Call:
     return Call(**{argument: value})
 
 
-GOOD = Call().blobs[1]
+def with_edge(*edges: tuple[int, int, int, int]) -> Call:
+    """Its second row is spoilt."""
+    return Call(sizes=size_blob(2, len(edges)), deltas=Call().deltas[:56] + blob(*edges))
+
+
+def with_slates(blob: bytes) -> Call:
+    return Call(slates=blob)
+
+
+GOOD = Call().slates
 NUMBERS = ["", "x", "1.5", "-1", "nan", "inf", "9007199254740994", "1e300"]
+WHOLE = ("expected", "following", "cap", "stream", "life", "most_seen", "most_answered")
 
 
 @pytest.mark.parametrize(
     "call",
     [
-        *(spoilt(argument, bad) for argument in ("expected", "following", "cap", "stream", "life") for bad in NUMBERS),
-        *(spoilt(argument, bad) for argument in ("rows", "users", "totals") for bad in [*NUMBERS, "0", "3"]),
+        *(spoilt(argument, bad) for argument in WHOLE for bad in NUMBERS),
+        *(spoilt(argument, bad) for argument in ("rows", "seen", "answered") for bad in [*NUMBERS, "0", "3"]),
         *(Call(counts=("folded", bad)) for bad in NUMBERS),
-        *(Call(user=(bad, user_blob((1, NOW_MS)))) for bad in NUMBERS),
         Call(following=2, expected=3),
         Call(cap=2),
         Call(cap=0),
         Call(times=b"torn"),
         Call(more=("one more",)),
-        Call(user=()),
-        Call(counts=()),
+        Call(counts=("folded",)),
         Call(more_keys=()),
-        Call(more_keys=("om:{1}:user:00:seen", "om:{1}:user:01:seen")),
+        Call(more_keys=(*Call().more_keys, "om:{1}:user:01:seen")),
         Call(row_keys=("om:{1}:row:a:v:0:1", "om:{1}:totals")),
         Call(row_keys=("om:{1}:row:a:v:0:1", "om:{1}:row:")),
-        Call(blobs=(GOOD, b"")),
-        Call(blobs=(GOOD, GOOD[:-1])),
-        Call(blobs=(GOOD, GOOD + b"\0")),
-        Call(blobs=(GOOD, blob((1, -1, 0, 0)))),
-        Call(blobs=(GOOD, blob((1, 0, -1, 0)))),
-        Call(blobs=(GOOD, blob((1, 0, 0, -1)))),
-        Call(blobs=(GOOD, blob((1, 0, 0, -(2**63))))),
-        Call(blobs=(GOOD, blob((1, 0, 0, 2**53 + 2)))),
-        Call(blobs=(GOOD, blob((1, MOST, 0, 0)))),
-        Call(blobs=(GOOD, blob((2, 1, 1, 1), (1, 1, 1, 1)))),
-        Call(blobs=(GOOD, blob((2, 1, 1, 1), (2, 1, 1, 1)))),
-        Call(blobs=(GOOD, blob((2**24, 1, 1, 1)))),
-        Call(blobs=(GOOD, blob((2**32 - 1, 1, 1, 1)))),
-        Call(user=(5, b"")),
-        Call(user=(5, user_blob((1, NOW_MS))[:-1])),
-        Call(user=(5, user_blob((1, NOW_MS), (2, 2**53 + 2)))),
-        Call(user=(5, user_blob((1, 2**64 - 1)))),
+        Call(sizes=size_blob(2)),
+        Call(sizes=size_blob(2, 1)[:-1]),
+        Call(sizes=size_blob(2, 1, 0)),
+        Call(sizes=size_blob(3, 0)),
+        Call(sizes=size_blob(2, 2)),
+        Call(sizes=size_blob(1, 1)),
+        Call(sizes=size_blob(2, 2**32 - 1)),
+        Call(deltas=Call().deltas[:-1]),
+        Call(deltas=Call().deltas[:-28]),
+        Call(deltas=Call().deltas + b"\0"),
+        with_edge((1, -1, 0, 0)),
+        with_edge((1, 0, -1, 0)),
+        with_edge((1, 0, 0, -1)),
+        with_edge((1, 0, 0, -(2**63))),
+        with_edge((1, 0, 0, 2**53)),
+        with_edge((1, 0, 0, 2**53 + 1)),
+        with_edge((1, MOST, 0, 0)),
+        with_edge((2, 1, 1, 1), (1, 1, 1, 1)),
+        with_edge((2, 1, 1, 1), (2, 1, 1, 1)),
+        with_edge((2**24, 1, 1, 1)),
+        with_edge((2**32 - 1, 1, 1, 1)),
+        with_slates(b""),
+        with_slates(GOOD[:-1]),
+        with_slates(GOOD + b"\0"),
+        with_slates(GOOD + slates_blob([])),
+        with_slates(GOOD[:5]),
+        with_slates(slates_blob([slate(NOW_MS, 1)])),
+        with_slates(slates_blob([slate(NOW_MS, 1)], [slate(NOW_MS, 1), slate(2**53, 2)])),
+        with_slates(slates_blob([slate(NOW_MS, 1)], [slate(2**64 - 1, 1)])),
+        with_slates(struct.pack(">I", 2**32 - 1) + GOOD[4:]),
     ],
 )
 def test_a_malformed_call_is_refused_before_the_first_write(store: Store, call: Call) -> None:
@@ -242,7 +294,7 @@ def test_a_malformed_call_is_refused_before_the_first_write(store: Store, call: 
 def test_more_edges_than_a_call_may_touch_are_refused(store: Store) -> None:
     two = [row({0: (1, 1, 1), 1: (1, 1, 1)}), row({0: (1, 1, 1)}, 5)]
     before = dump(store)
-    with pytest.raises(redis.ResponseError, match="too long"):
+    with pytest.raises(redis.ResponseError, match="more edges"):
         fold(store, deltas(two), limits=LIMITS._replace(edges=2))
     assert dump(store) == before
     assert fold(store, deltas(two), limits=LIMITS._replace(edges=3)) == [(True, 1)]
