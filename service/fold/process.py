@@ -6,7 +6,7 @@ import gc
 import signal
 import time
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
 from threading import Event
 from types import FrameType
@@ -33,7 +33,8 @@ from service.store.redis import Store, connect
 logger = structlog.get_logger(__name__)
 POLL_S = 0.2
 CHECK_EVERY_S = 1.0
-LEAST_PAUSE_S, MOST_PAUSE_S = 0.05, 2.0
+START_S = 0.5
+MOST_PAUSE_S = 2.0
 LET_GO_S = 10.0
 # Batches are a hundred thousand live objects and the windows are millions, none of them in cycles: to look for some as
 # often as Python does by default took a fifth of the fold's time.
@@ -65,8 +66,11 @@ class FoldProcess:
         *,
         begin: bool = False,
         stopping: Event | None = None,
+        adding: Executor | None = None,
     ) -> None:
         """`begin` lets partitions of which nothing was folded begin at the log's start, even if retention moved it.
+
+        `adding` runs what adds batches to Redis, one after another; by default a thread.
 
         Raises:
             LogUnavailable: the log cannot be reached.
@@ -92,7 +96,7 @@ class FoldProcess:
         self._let_go_until = 0.0
         self._waiting: set[int] = set()
         self._stopped: dict[int, str] = {}
-        self._adding = ThreadPoolExecutor(1, "adding")
+        self._adding = adding or ThreadPoolExecutor(1, "adding")
         self._flight: Flight | None = None
         self._away: set[str] = set()
         self._pause_s = 0.0
@@ -126,12 +130,14 @@ class FoldProcess:
         logger.info("fold stopped")
 
     def step(self) -> None:
-        """Start what waits, poll once, fold what came, and look after everything when it is time to."""
+        """Poll once, fold what came, start what waits, and look after everything when it is time to."""
         try:
-            self._start_waiting()
             timeout_s = 0.0 if self._waiting and not self._away else POLL_S
             for partition, records in self._subscription.poll(timeout_s, self._settings.batch_records).items():
                 self._fold(partition, records)
+            if self._flight is not None and self._flight.done.done():
+                self._land()
+            self._start_waiting()
             if time.monotonic() >= self._check_due:
                 self._check()
                 self._check_due = time.monotonic() + CHECK_EVERY_S
@@ -177,7 +183,7 @@ class FoldProcess:
         )
 
     def _start_waiting(self) -> None:
-        """Start partitions that wait, as many as a poll's time allows; where something is away, in a while."""
+        """Start partitions that wait, but poll again before long; where something is away, try again in a while."""
         began = time.monotonic()
         if not self._waiting or began < self._try_due:
             return
@@ -190,7 +196,7 @@ class FoldProcess:
                 self._start(self._folds[partition], watermarks)
             except (LogReset, BundleMissing) as error:
                 self._stop_partitions([partition], error)
-            if time.monotonic() - began > POLL_S:
+            if time.monotonic() - began > START_S:
                 break
         self._back()
 
@@ -256,7 +262,7 @@ class FoldProcess:
         if what not in self._away:
             logger.warning(f"{what} is away", error=str(error))
         self._away.add(what)
-        self._pause_s = min(MOST_PAUSE_S, 2 * self._pause_s or LEAST_PAUSE_S)
+        self._pause_s = min(MOST_PAUSE_S, 2 * self._pause_s or POLL_S)
         self._try_due = time.monotonic() + self._pause_s
         with suppress(redis.RedisError):
             self._land()

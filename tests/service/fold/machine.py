@@ -7,6 +7,7 @@ import random
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import replace
 from functools import wraps
 from typing import Any, ClassVar, cast
@@ -68,13 +69,25 @@ def counted(**choices: Any) -> Callable[[Rule], Rule]:
     return decorate
 
 
+class AtOnce(Executor):
+    """Does what it is told there and then, so that examples repeat; errors are told as a thread's are, later."""
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        try:
+            done.set_result(function(*arguments, **named))
+        except Exception as error:  # noqa: BLE001 - all of them
+            done.set_exception(error)
+        return done
+
+
 class Member:
     """One fold: its client of the log, its connection to Redis, its process."""
 
     def __init__(self, settings: Settings, topic: Topic, client: redis.Redis) -> None:
         self.log = MemoryLog(topic)
         self.store = FaultyStore(client, Keys(settings.key_prefix, settings.shards))
-        self.process = FoldProcess(settings, self.log, self.store)
+        self.process = FoldProcess(settings, self.log, self.store, adding=AtOnce())
         self.busy = False
 
 
