@@ -92,7 +92,8 @@ def test_a_stream_does_not_grow_without_end(store: Store) -> None:
     keys = ["om:{1}:watermarks", "om:{1}:changes", "om:{1}:totals", "om:{1}:row:a:v:0:1"]
     pipeline = store.client.pipeline(transaction=False)
     for at in range(1000):
-        pipeline.fcall("om_fold", 4, *keys, FIELD, at, at + 1, 1, 0, 9, 100, b"", 1, 0, blob((0, 1, 1, 1)))
+        numbers = [at, at + 1, 1, 0, 0, 9, 100, 1, 5, 5]
+        pipeline.fcall("om_fold", 4, *keys, FIELD, *numbers, b"", struct.pack(">I", 1), blob((0, 1, 1, 1)), b"")
     pipeline.execute()
     assert store.client.xlen(store.keys.changes(SHARD)) <= 300
     assert store.tail(SHARD).sequence == 1000
