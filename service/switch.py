@@ -190,12 +190,12 @@ class Switch:
             return
         before, (self.recommender, self.missing) = self.recommender, ready
         version = ready.recommender.bundle.manifest.version
+        metrics.BUNDLE_INFO.labels(version).set(1)
+        logger.info("bundle served", version=version, before=before and before.bundle.manifest.version)
         if before is not None:
             metrics.BUNDLE_INFO.remove(before.bundle.manifest.version)
             await asyncio.to_thread(before.replica.stop)
             before.publish()
-        metrics.BUNDLE_INFO.labels(version).set(1)
-        logger.info("bundle served", version=version, before=before and before.bundle.manifest.version)
 
     def _due(self) -> Ready | None:
         """What should be served in place of what is, ready to do so; None if there is nothing to change."""

@@ -24,7 +24,7 @@ def check(answer: Any, status: int) -> dict[str, Any]:
     return body
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v1/recommendation", "/v2/events"])
+@pytest.mark.parametrize("path", ["/nowhere", "/v1", "/v1/recommendation", "/v2/events"])
 def test_an_unknown_route(loop: Loop, path: str) -> None:
     assert check(loop.client.get(path), 404)["title"] == "Not Found"
 
