@@ -89,11 +89,12 @@ def test_a_snapshot_from_before_a_new_beginning_does_not_fit(folded: World) -> N
     assert found.comparison.equal
 
 
-def test_a_shard_that_began_alone_is_counted_from_there(folded: World) -> None:
+@pytest.mark.parametrize("shard", [0, 2])
+def test_a_shard_that_began_alone_is_counted_from_there(folded: World, shard: int) -> None:
     folded.store.client.flushdb()
     fields = watermark_field(folded.epoch, 0)
     folded.store.prepare({})
-    folded.store.client.fcall("om_begin", 1, folded.store.keys.watermarks(2), fields, f"{fields}:begin", "9")
+    folded.store.client.fcall("om_begin", 1, folded.store.keys.watermarks(shard), fields, f"{fields}:begin", "9")
     folded.fold()
     assert not folded.is_right()
     assert folded.verify().comparison.equal

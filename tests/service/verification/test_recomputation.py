@@ -12,7 +12,7 @@ from service.feedback_log.base import LogReset, Record
 from service.fold.judgement import Judge
 from service.store.keys import RowName
 from service.verification import live, recomputation
-from service.verification.live import Cut
+from service.verification.live import Cut, Piece
 from service.verification.recomputation import Recomputation
 from service.verification.state import Beginning, State
 from tests.conftest import PARTITIONS, SHARDS
@@ -65,6 +65,21 @@ def test_nothing_known_is_nothing_expected(folded: World) -> None:
     moved = from_the_start(folded)
     assert moved.row(RowName("never", "seen", 0)).tolist() == []
     assert [moved.totals(shard) for shard in range(SHARDS)] == [{}] * SHARDS
+
+
+def test_rows_that_are_read_late_are_taken_only_where_they_can_be_compared(folded: World) -> None:
+    moved = from_the_start(folded)
+    for home in range(PARTITIONS):
+        moved.advance(home, folded.log.bounds(home)[1])
+    (piece, *_) = live.read(folded.store, folded.epoch, PARTITIONS, [], totals=True)
+
+    def at(offsets: list[int]) -> Piece:
+        return piece._replace(watermarks=piece.watermarks._replace(offsets=offsets))
+
+    ends = piece.watermarks.offsets
+    assert moved.takes(piece)
+    assert moved.takes(at([end + 1 for end in ends]))
+    assert not moved.takes(at([ends[0] + 1, ends[1] - 1, *ends[2:]]))
 
 
 def test_what_the_log_lost_meanwhile_is_told(folded: World) -> None:
