@@ -23,6 +23,7 @@ from service import metrics
 from service.bundles import BundleMissing, Bundles
 from service.feedback_log import open_log
 from service.feedback_log.base import FeedbackLog, LogReset, LogUnavailable
+from service.fold.process import waiting_for
 from service.settings import Settings
 from service.store.keys import Keys
 from service.store.redis import Store, StoreError, connect
@@ -62,10 +63,8 @@ class VerificationProcess:
             Stopped: asked to end in between.
             Unverifiable, LogReset, LogUnavailable, BundleMissing, StoreError, redis.RedisError: it cannot be made.
         """
-        self._store.prepare(self._settings.frozen_facts)
-        if self._log is None:
-            self._log = open_log(self._settings)
-        verifier = Verifier(self._settings, self._log, self._store, self._bundles.manifest)
+        log = self._open()
+        verifier = Verifier(self._settings, log, self._store, self._bundles.manifest)
         with progress(self.stopping) as told:
             found = verifier.verify(told)
         figures = report.figures(found)
@@ -77,7 +76,12 @@ class VerificationProcess:
         return found, figures | report.repaired_figures(repaired, after), after.equal
 
     def every(self, seconds: float) -> None:
-        """One pass after the other until stopped; what goes wrong is said and tried again."""
+        """One pass after the other until stopped; what goes wrong is said and tried again.
+
+        Raises:
+            StoreError, LogReset: Redis or the log were set up otherwise.
+        """
+        waiting_for((redis.RedisError, LogUnavailable), self.stopping)(self._open)
         while not self.stopping.is_set():
             pause = seconds
             try:
@@ -91,6 +95,12 @@ class VerificationProcess:
                 logger.error("not verified", error=str(error), kind=type(error).__name__)
                 pause = min(seconds, AGAIN_S)
             self.stopping.wait(pause)
+
+    def _open(self) -> FeedbackLog:
+        self._store.prepare(self._settings.frozen_facts)
+        if self._log is None:
+            self._log = open_log(self._settings)
+        return self._log
 
     def close(self) -> None:
         """Let the log and the store go."""

@@ -3,6 +3,7 @@
 import json
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from threading import Thread
 
 import pytest
@@ -14,7 +15,7 @@ from service.verification import process as verification
 from service.verification import verifier
 from service.verification.archive import LOG_START, Unverifiable
 from service.verification.process import Stopped, VerificationProcess, run
-from tests.service.servers import until
+from tests.service.servers import PrivateValkey, until
 from tests.service.verification.world import World, bump
 
 
@@ -128,6 +129,25 @@ def test_it_goes_round_whatever_happens(make: Make, folded: World, monkeypatch: 
         process.stopping.set()
         thread.join(30)
     assert not thread.is_alive()
+
+
+def test_it_waits_for_a_redis_that_is_not_up_yet(folded: World, tmp_path: Path) -> None:
+    before = metric("om_verify_failures_total")
+    server = PrivateValkey(tmp_path / "later")
+    process = VerificationProcess(folded.settings.model_copy(update={"state_folder": tmp_path}), server.url)
+    metrics.VERIFY_LAST_SUCCESS.set(0)
+    thread = Thread(target=process.every, args=[3600])
+    thread.start()
+    try:
+        with server:
+            until(lambda: metric("om_verify_last_success_timestamp") > 0)
+            process.stopping.set()
+            thread.join(30)
+    finally:
+        process.stopping.set()
+        thread.join(30)
+        process.close()
+    assert metric("om_verify_failures_total") == before
 
 
 def test_it_ends_in_the_middle_of_a_pass_when_asked(make: Make, folded: World, monkeypatch: pytest.MonkeyPatch) -> None:
