@@ -44,7 +44,7 @@ def embedded(seconds: Seconds = None, seed: Seed = None, folder: Folder = None) 
     run = Run(seconds or 110, 150, _seed(seed), EMBEDDED_PLAN)
     with _Folder(folder) as path, Embedded(path, 2000) as service:
         report = carry_out(service, EmbeddedFaults(service, run.seed), run, console)
-    _tell(report)
+    tell(report)
 
 
 def _kafka(run: Run, window: int, folder: Path | None, *, cluster: bool) -> None:
@@ -53,7 +53,7 @@ def _kafka(run: Run, window: int, folder: Path | None, *, cluster: bool) -> None
         raise typer.Exit(2)
     with _Folder(folder) as path, Deployment(path, window, cluster=cluster) as deployment:
         report = carry_out(deployment, DeploymentFaults(deployment, run.seed), run, console)
-    _tell(report)
+    tell(report)
 
 
 def _seed(asked: int | None) -> int:
@@ -62,7 +62,7 @@ def _seed(asked: int | None) -> int:
     return seed
 
 
-def _tell(report: Report) -> None:
+def tell(report: Report) -> None:
     """One JSON line, last; exit 1 if something was lost or counted twice, or if the run proved nothing."""
     figures = report.figures
     complaints = [*report.complaints]
