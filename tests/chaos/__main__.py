@@ -1,9 +1,12 @@
 """`make chaos`, `make chaos-cluster`, `make chaos-embedded`: hurt a running system, then compare it with its log."""
 
 import random
+import shutil
 import signal
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -42,18 +45,20 @@ def cluster(seconds: Seconds = None, seed: Seed = None, folder: Folder = None) -
 def embedded(seconds: Seconds = None, seed: Seed = None, folder: Folder = None) -> None:
     """`python -m service`: the SQLite log and a private Valkey."""
     run = Run(seconds or 110, 150, _seed(seed), EMBEDDED_PLAN)
-    with _Folder(folder) as path, Embedded(path, 2000) as service:
-        report = carry_out(service, EmbeddedFaults(service, run.seed), run, console)
-    tell(report)
+    with _kept(folder) as path:
+        with Embedded(path, 2000) as service:
+            report = carry_out(service, EmbeddedFaults(service, run.seed), run, console)
+        tell(report)
 
 
 def _kafka(run: Run, window: int, folder: Path | None, *, cluster: bool) -> None:
     if missing := KafkaServer.available():
         console.print(missing)
         raise typer.Exit(2)
-    with _Folder(folder) as path, Deployment(path, window, cluster=cluster) as deployment:
-        report = carry_out(deployment, DeploymentFaults(deployment, run.seed), run, console)
-    tell(report)
+    with _kept(folder) as path:
+        with Deployment(path, window, cluster=cluster) as deployment:
+            report = carry_out(deployment, DeploymentFaults(deployment, run.seed), run, console)
+        tell(report)
 
 
 def _seed(asked: int | None) -> int:
@@ -76,22 +81,19 @@ def tell(report: Report) -> None:
     raise typer.Exit(1 if complaints else 0)
 
 
-class _Folder:
-    """A temporary folder that stays when something went wrong, or one that is named."""
-
-    def __init__(self, named: Path | None) -> None:
-        self._named = named
-
-    def __enter__(self) -> Path:
-        if self._named is None:
-            self._temporary = tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True)
-            return Path(self._temporary.name)
-        self._named.mkdir(parents=True, exist_ok=True)
-        return self._named
-
-    def __exit__(self, *failure: object) -> None:
-        if self._named is None:
-            self._temporary.cleanup()
+@contextmanager
+def _kept(named: Path | None) -> Iterator[Path]:
+    """A folder for data and logs, which stays if it was named, or if not all was well."""
+    path = named or Path(tempfile.mkdtemp(prefix="chaos-"))
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        yield path
+    except BaseException as error:
+        if not (isinstance(error, typer.Exit) and error.exit_code == 0):
+            console.print(f"logs and data are in {path}")
+        elif named is None:
+            shutil.rmtree(path, ignore_errors=True)
+        raise
 
 
 def _end(_signal: int, _frame: FrameType | None) -> None:
