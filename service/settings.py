@@ -79,6 +79,9 @@ class Settings(BaseSettings):
     kafka_dead_letter_topic: str = Field("feedback.dead-letter", description="topic of what cannot be folded")
     kafka_group: str = Field("fold", description="consumer group of the folds")
     kafka_replication: int = Field(1, ge=1, description="replicas of the topics that the service creates")
+    kafka_session_s: float = Field(
+        10, ge=1, description="seconds after which others take over the partitions of a fold that is not heard of"
+    )
     kafka_security_protocol: str = Field(
         "PLAINTEXT",
         pattern="^(PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL)$",

@@ -35,7 +35,6 @@ PATIENCE_MS = 4000
 MOST_OUTSTANDING = 20_000
 READ_RECORDS = 5000
 METADATA_AGE_MS = 3000
-SESSION_MS = 10_000
 HEARTBEAT_MS = 500
 FETCH_BYTES = 4 << 20
 
@@ -72,6 +71,7 @@ class KafkaLog:
         self._topic = settings.kafka_topic
         self._dead_letter_topic = settings.kafka_dead_letter_topic
         self._group = settings.kafka_group
+        self._session_ms = int(settings.kafka_session_s * 1000)
         self._clients: list[Any] = []
         self._connection = {
             "bootstrap_servers": settings.kafka_bootstrap_servers,
@@ -181,7 +181,7 @@ class KafkaLog:
                 max_partition_fetch_bytes=FETCH_BYTES,
                 fetch_max_wait_ms=50,
                 # How long a killed fold's partitions lie idle, and those of one that left or came.
-                session_timeout_ms=SESSION_MS,
+                session_timeout_ms=self._session_ms,
                 heartbeat_interval_ms=HEARTBEAT_MS,
                 # Who joins before a new topic is known everywhere is assigned nothing, until it is looked for again.
                 metadata_max_age_ms=METADATA_AGE_MS,

@@ -5,6 +5,7 @@ import random
 import signal
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
@@ -19,13 +20,21 @@ from service.store.keys import Keys
 from service.store.redis import Store, connect
 from tests.chaos import world as worlds
 from tests.chaos.deployment import ARMS, WAIT_S
+from tests.chaos.plan import Round
 from tests.chaos.redis_server import AppendOnlyFile
 from tests.chaos.rollback import rolled_back
 from tests.chaos.system import Place
 from tests.service.servers import LocalService, until
 
 PARTITIONS = 8
-PLAN = {"fold": (4, 1), "redis": (4, 1), "power": (3, 1), "zombie": (5, 1), "activate": (1, 1)}
+PLAN: Sequence[tuple[int, Round]] = (
+    (3, {"fold": 1}),
+    (2, {"redis": 1}),
+    (2, {"fold": 1, "redis": 1}),
+    (3, {"power": 1}),
+    (5, {"zombie": 1}),
+    (1, {"activate": 1}),
+)
 
 
 class Embedded:

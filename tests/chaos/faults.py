@@ -3,25 +3,33 @@
 import random
 import time
 from collections import Counter
+from collections.abc import Sequence
 from threading import Timer
 
 from tests.chaos import world as worlds
 from tests.chaos.deployment import SESSION_S, Deployment
+from tests.chaos.plan import Round
 from tests.chaos.processes import Part, busiest
 from tests.chaos.redis_server import is_up
 from tests.chaos.rollback import rolled_back
 from tests.service.servers import until
 
-# kind → rounds, and how many at once in each
-PLAN = {"fold": (7, 3), "redis": (6, 1), "broker": (3, 1), "zombie": (3, 2), "rebalance": (3, 1), "activate": (1, 1)}
-CLUSTER_PLAN = {
-    "fold": (3, 2),
-    "redis": (4, 1),
-    "broker": (1, 1),
-    "zombie": (2, 2),
-    "rebalance": (1, 1),
-    "activate": (1, 1),
-}
+# How often, and what dies together.
+PLAN: Sequence[tuple[int, Round]] = (
+    (3, {"fold": 2, "broker": 1}),
+    (3, {"fold": 3, "redis": 1}),
+    (3, {"zombie": 2, "redis": 1}),
+    (3, {"fold": 2}),
+    (2, {"rebalance": 1}),
+    (1, {"activate": 1}),
+)
+CLUSTER_PLAN: Sequence[tuple[int, Round]] = (
+    (1, {"fold": 2, "broker": 1}),
+    (3, {"fold": 2, "redis": 1}),
+    (2, {"zombie": 2, "redis": 1}),
+    (1, {"rebalance": 1}),
+    (1, {"activate": 1}),
+)
 ASLEEP_S = SESSION_S + 5.0
 
 

@@ -1,26 +1,26 @@
 """The plan: what befalls the processes and when, drawn from the seed alone."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+Round = Mapping[str, int]  # kind of fault → how many at once; in this order
 
-class Fault(NamedTuple):
-    """At `at_s` after the start, `kind` happens to so many at once."""
+
+class Due(NamedTuple):
+    """A round that is due so many seconds after the start."""
 
     at_s: float
-    kind: str
-    many: int
+    faults: Round
 
 
-def draw(seed: int, seconds: float, wanted: Mapping[str, tuple[int, int]]) -> list[Fault]:
-    """Spread rounds of faults over the time. `wanted` is kind → (rounds, how many at once in each)."""
+def draw(seed: int, seconds: float, rounds: Sequence[tuple[int, Round]]) -> list[Due]:
+    """Spread rounds, each so many times, over the time, in any order."""
     chance = random.Random(seed)
-    rounds = [(kind, count) for kind, (times, count) in wanted.items() for _ in range(times)]
-    chance.shuffle(rounds)
+    drawn = [faults for times, faults in rounds for _ in range(times)]
+    chance.shuffle(drawn)
     # The first records come first, and what is killed last shall still have something to catch up with.
-    span = 0.92 * seconds / len(rounds)
+    span = 0.9 * seconds / len(drawn)
     return [
-        Fault(0.04 * seconds + span * (number + chance.uniform(0.1, 0.9)), kind, count)
-        for number, (kind, count) in enumerate(rounds)
+        Due(0.04 * seconds + span * (number + chance.uniform(0.2, 0.8)), faults) for number, faults in enumerate(drawn)
     ]

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from tests.chaos.plan import draw
+from tests.chaos.plan import Round, draw
 from tests.chaos.processes import told
 from tests.chaos.producers import Producers
 from tests.chaos.system import Faults, System
@@ -26,12 +26,12 @@ PROOFS = ("rolled_back_offsets", "late", "implied", "duplicates_across_restarts"
 
 
 class Run(NamedTuple):
-    """How long producers write, how fast, by which seed, and what happens meanwhile (kind → rounds, at once)."""
+    """How long producers write, how fast (records a second), by which seed, and what befalls the system meanwhile."""
 
     seconds: float
     rate: float
     seed: int
-    plan: Mapping[str, tuple[int, int]]
+    plan: Sequence[tuple[int, Round]]
 
 
 class Report(NamedTuple):
@@ -70,19 +70,17 @@ def _traffic(run: Run, faults: Faults, watch: Watch, producers: Producers, conso
     began = time.monotonic()
     producers.start()
     with Live(console=console, refresh_per_second=2, transient=True) as live:
-        while (now_s := time.monotonic() - began) < run.seconds:
+        # A slow machine leaves some of the plan for the end.
+        while (now_s := time.monotonic() - began) < run.seconds or plan:
             faults.look()
             live.update(_table(now_s, run, faults, watch, producers))
             if plan and plan[0].at_s <= now_s:
-                fault = plan.pop(0)
-                console.print(f"{now_s:6.1f} s  {fault.kind}" + (f" × {fault.many}" if fault.many > 1 else ""))
-                faults.happen(fault.kind, fault.many)
+                due = plan.pop(0)
+                console.print(f"{now_s:6.1f} s  {', '.join(f'{many} {kind}' for kind, many in due.faults.items())}")
+                for kind, many in due.faults.items():
+                    faults.happen(kind, many)
                 producers.version = faults.version
             time.sleep(0.1)
-        for fault in plan:  # a slow machine leaves some for the end
-            console.print(f"late: {fault.kind}")
-            faults.happen(fault.kind, fault.many)
-            producers.version = faults.version
     producers.stop()
 
 

@@ -5,7 +5,7 @@ import pytest
 import typer
 
 from tests.chaos.__main__ import tell
-from tests.chaos.plan import draw
+from tests.chaos.plan import Round, draw
 from tests.chaos.run import PROOFS, Report, across_restarts
 from tests.chaos.verdict import compare
 from tests.chaos.watch import Sample, Watch
@@ -55,9 +55,9 @@ def test_a_run_without_complaints_ends_well(complaints: list[str], code: int) ->
 
 
 def test_a_seed_repeats_its_plan() -> None:
-    wanted = {"fold": (7, 3), "redis": (6, 1)}
-    plan = draw(1, 100, wanted)
-    assert plan == draw(1, 100, wanted) != draw(2, 100, wanted)
-    assert sum(fault.many for fault in plan if fault.kind == "fold") == 21
-    assert [fault.at_s for fault in plan] == sorted(fault.at_s for fault in plan)
-    assert all(0 < fault.at_s < 100 for fault in plan)
+    rounds: list[tuple[int, Round]] = [(3, {"fold": 2, "broker": 1}), (4, {"redis": 1})]
+    plan = draw(1, 100, rounds)
+    assert plan == draw(1, 100, rounds) != draw(2, 100, rounds)
+    assert sum(due.faults.get("fold", 0) for due in plan) == 6
+    assert [due.at_s for due in plan] == sorted(due.at_s for due in plan)
+    assert all(0 < due.at_s < 100 for due in plan)

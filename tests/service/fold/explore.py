@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
@@ -37,12 +38,8 @@ def explore(folds: type[FoldMachine], examples: int, chosen: int, *phases: Phase
 @contextmanager
 def in_a_hurry() -> Iterator[None]:
     """Folds that do not wait for records, and look after everything in each step."""
-    before = process.POLL_S, process.CHECK_EVERY_S
-    process.POLL_S = process.CHECK_EVERY_S = 0.0
-    try:
+    with patch.multiple(process, POLL_S=0.0, CHECK_EVERY_S=0.0):
         yield
-    finally:
-        process.POLL_S, process.CHECK_EVERY_S = before
 
 
 def main() -> None:

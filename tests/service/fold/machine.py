@@ -6,8 +6,7 @@ Its law: in the end Redis holds what one pass over the log comes to, to the bit,
 import random
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future
+from collections.abc import Callable
 from dataclasses import replace
 from functools import wraps
 from typing import Any, ClassVar, cast
@@ -21,18 +20,18 @@ from structlog.testing import LogCapture
 
 from bandit import bundle
 from service.feedback_log.base import LogUnavailable
-from service.fold.process import FoldProcess
 from service.settings import Settings
-from service.store.keys import Keys
 from service.store.redis import Store
 from tests.bundles import small_bundle
 from tests.service.fold import model as models
-from tests.service.fold.faults import Crash, Dump, FaultyStore, Interruption, dump, restore
+from tests.service.fold.faults import Crash, Dump, Interruption, dump, restore
 from tests.service.fold.logs import MANIFEST, NOW_MS, PARTITIONS
-from tests.service.fold.memory_log import Failure, MemoryLog, Topic
+from tests.service.fold.members import Member
+from tests.service.fold.memory_log import Failure, Topic
 from tests.service.fold.model import Model
 from tests.service.fold.producer import NEXT_VERSION, Producer
 from tests.service.fold.slates import LIFE_S
+from tests.service.fold.standstill import Standstill
 from tests.service.tokens import KEYS, PSEUDONYM_KEY, VERSION
 
 FOLDS = 3
@@ -69,28 +68,6 @@ def counted(**choices: Any) -> Callable[[Rule], Rule]:
     return decorate
 
 
-class AtOnce(Executor):
-    """Does what it is told there and then, so that examples repeat; errors are told as a thread's are, later."""
-
-    def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
-        done: Future[Any] = Future()
-        try:
-            done.set_result(function(*arguments, **named))
-        except Exception as error:  # noqa: BLE001 - all of them
-            done.set_exception(error)
-        return done
-
-
-class Member:
-    """One fold: its client of the log, its connection to Redis, its process."""
-
-    def __init__(self, settings: Settings, topic: Topic, client: redis.Redis) -> None:
-        self.log = MemoryLog(topic)
-        self.store = FaultyStore(client, Keys(settings.key_prefix, settings.shards))
-        self.process = FoldProcess(settings, self.log, self.store, adding=AtOnce())
-        self.busy = False
-
-
 class FoldMachine(RuleBasedStateMachine):
     """Drives the folds against the model; `settings` and `store` are given by `machine`."""
 
@@ -102,9 +79,9 @@ class FoldMachine(RuleBasedStateMachine):
     @initialize(window=st.sampled_from([3, 8, 16, 64]))
     def begin(self, window: int) -> None:
         self.ran["examples"] += 1
-        self._logs = LogCapture()
+        self.logs = LogCapture()
         self._configuration = structlog.get_config()
-        structlog.configure(processors=[self._logs])
+        structlog.configure(processors=[self.logs])
         self.store.client.flushall()
         self._settings = self.settings.model_copy(update={"window_records": window})
         self.topic = Topic(PARTITIONS, NOW_MS)
@@ -244,7 +221,7 @@ class FoldMachine(RuleBasedStateMachine):
         if kept == len(records):
             return
         self.topic.records[partition] = records[:kept]
-        with _Standstill(self, [partition], "beyond the log's end"):
+        with Standstill(self, [partition], "beyond the log's end"):
             self._step_all()
             self._restart_all()
         self.topic.records[partition] = records
@@ -257,10 +234,10 @@ class FoldMachine(RuleBasedStateMachine):
         self._finish()
         starts, newest = list(self.topic.starts), dump(self.store)
         self._go_back(set(range(SHARDS)), copy)
-        lacking = [p for p, position in enumerate(self._positions()) if position < len(self.topic.records[p])]
+        lacking = [p for p, position in enumerate(self.positions()) if position < len(self.topic.records[p])]
         for partition in lacking:
             self.topic.starts[partition] = len(self.topic.records[partition])
-        with _Standstill(self, lacking, "before the log's start"):
+        with Standstill(self, lacking, "before the log's start"):
             self._restart_all()
         self.topic.starts = starts
         restore(self.store, newest, range(SHARDS))
@@ -275,7 +252,7 @@ class FoldMachine(RuleBasedStateMachine):
         old = [[(record.key, record.value) for record in records] for records in self.topic.records]
         self.topic.make_anew()
         self.model.begin_anew(self.topic.epoch)
-        with _Standstill(self, range(PARTITIONS), "made anew" if filled else ""):
+        with Standstill(self, range(PARTITIONS), "made anew" if filled else ""):
             for partition, records in enumerate(old if filled else []):
                 for key, value in records:
                     self.model.append(partition, self.topic.append(partition, key, value))
@@ -305,7 +282,7 @@ class FoldMachine(RuleBasedStateMachine):
         try:
             if sys.exception() is None:
                 self._finish()
-            self.told.update(entry["event"] for entry in self._logs.entries)
+            self.told.update(entry["event"] for entry in self.logs.entries)
         finally:
             structlog.configure(**self._configuration)
 
@@ -341,6 +318,7 @@ class FoldMachine(RuleBasedStateMachine):
         member.log.subscription.batch = batch
         member.busy = True
         try:
+            member.adding.catch_up()
             member.process.step()
         except Crash:
             self._replace(fold)
@@ -351,7 +329,7 @@ class FoldMachine(RuleBasedStateMachine):
     def _go_back(self, shards: set[int], copy: int) -> None:
         restore(self.store, self.copies[copy % len(self.copies)], shards)
 
-    def _positions(self) -> list[int]:
+    def positions(self) -> list[int]:
         """The least watermark of each partition."""
         found = self.store.watermarks(self.topic.epoch, range(PARTITIONS))
         return [min(found[partition]) for partition in range(PARTITIONS)]
@@ -359,7 +337,7 @@ class FoldMachine(RuleBasedStateMachine):
     def _needed(self) -> list[int]:
         """Where each partition's log must begin, so that no token of an earlier record counts from its watermark on."""
         needed = []
-        for records, position in zip(self.topic.records, self._positions(), strict=True):
+        for records, position in zip(self.topic.records, self.positions(), strict=True):
             now_ms = records[position].append_ms if position < len(records) else self.topic.now_ms
             young = (record.offset for record in records if record.append_ms >= now_ms - RETENTION_MS)
             needed.append(min(position, next(young, position)))
@@ -376,7 +354,7 @@ class FoldMachine(RuleBasedStateMachine):
     def _finish(self) -> None:
         ends = [len(records) for records in self.topic.records]
         for _ in range(ROUNDS):
-            if self._positions() == ends:
+            if self.positions() == ends:
                 break
             for fold in range(FOLDS):
                 self._step(fold, 30)
@@ -384,7 +362,7 @@ class FoldMachine(RuleBasedStateMachine):
 
     def _settle(self) -> None:
         """Compare everything, to the bit."""
-        assert self._positions() == [len(records) for records in self.topic.records], "not done in time"
+        assert self.positions() == [len(records) for records in self.topic.records], "not done in time"
         found = models.with_users(self.store, models.live(self.store))
         due = self.model.outcome(self._settings.seen_items)
         for name in due._fields:
@@ -394,33 +372,6 @@ class FoldMachine(RuleBasedStateMachine):
         missing = self.model.letters - self.topic.letters
         assert not missing, f"dead letters are missing: {missing}"
         self.ran["comparisons"] += 1
-
-
-class _Standstill:
-    """Inside it these partitions must be stopped, with an error that says so, and Redis not change."""
-
-    def __init__(self, machine: FoldMachine, stopped: Sequence[int], why: str) -> None:
-        self._machine, self._stopped, self._why = machine, set(stopped), why
-
-    def __enter__(self) -> None:
-        self._before = self._state()
-        self._told = len(self._machine._logs.entries)
-
-    def __exit__(self, *failure: Any) -> None:
-        if failure[0] is not None:
-            return
-        told = self._machine._logs.entries[self._told :]
-        named = {
-            entry["partition"]
-            for entry in told
-            if entry["log_level"] == "error" and "partition" in entry and self._why in entry["error"]
-        }
-        assert named >= self._stopped, f"only {named} stopped by name"
-        assert self._state() == self._before
-
-    def _state(self) -> Any:
-        store = self._machine.store
-        return models.with_users(store, models.live(store)), self._machine._positions()
 
 
 def machine(store: Store, bundles: str) -> type[FoldMachine]:

@@ -1,6 +1,6 @@
 """The fold against its model, whatever happens around it. `make fold-model` takes many more steps."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +9,7 @@ from service.store.keys import Keys
 from service.store.redis import Store
 from tests.service.fold.explore import explore, in_a_hurry
 from tests.service.fold.machine import SHARDS, FoldMachine, machine
+from tests.service.fold.mutants import MUTANTS
 
 
 @pytest.fixture(autouse=True)
@@ -26,3 +27,12 @@ def test_nothing_is_lost_and_nothing_counts_twice(folds: type[FoldMachine]) -> N
     explore(folds, 40, 20261124)
     assert folds.ran["steps"] > 1000
     assert folds.ran["comparisons"] > 100
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)
+def test_a_bug_is_caught(
+    mutant: Callable[[pytest.MonkeyPatch], None], folds: type[FoldMachine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mutant(monkeypatch)
+    with pytest.raises(AssertionError):
+        explore(folds, 60, 20261124)
