@@ -112,7 +112,8 @@ class LocalService:
         for child in self.process.children():
             if child.status() != psutil.STATUS_ZOMBIE:
                 command = child.cmdline()
-                found[command[command.index("service") + 1] if "-m" in command else "valkey"] = child
+                if command != self.process.cmdline():  # else it has not become what it is to be
+                    found[command[3] if "-m" in command else "valkey"] = child
         return found
 
     def stop(self) -> int:
