@@ -1,5 +1,6 @@
 """A real Apache Kafka broker for tests, run by deploy/kafka/start."""
 
+import logging
 import os
 import random
 import socket
@@ -16,6 +17,8 @@ from kafka.admin import KafkaAdminClient
 
 from tests.certificates import Certificates
 
+# As in the service. What pytest keeps of an outage's log would keep its sockets, too.
+logging.getLogger("kafka").setLevel(logging.CRITICAL)
 START = Path(__file__).parents[1] / "deploy" / "kafka" / "start"
 READY_SECONDS = 60.0
 STOP_SECONDS = 30.0

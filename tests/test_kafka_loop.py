@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import httpx2
@@ -24,6 +25,7 @@ from tests.bundles import small_bundle
 from tests.kafka_server import KafkaServer
 from tests.service.loop import Loop
 from tests.service.servers import PrivateValkey, environment, until
+from tests.service.single_pass import whole_log
 
 pytestmark = [
     pytest.mark.kafka,
@@ -212,6 +214,37 @@ def test_without_a_broker_events_are_sent_back_and_recommendations_go_on(cluster
     until(lambda: cluster.loop.client.get("/health/ready").json()["status"] == "ready", WAIT_S)
     fresh = cluster.slate()
     cluster.learns(fresh, cluster.post)
+
+
+def test_what_was_accepted_while_the_broker_died_is_in_the_log(cluster: Cluster, kafka: KafkaServer) -> None:
+    """A list of many requests' events, again and again: some are acknowledged, some are not, each is told apart."""
+    accepted: set[str] = set()
+    told = 0
+
+    def post() -> int:
+        nonlocal told
+        slates = [cluster.slate() for _ in range(40)]
+        answer = cluster.post([clicked(slate) for slate in slates])
+        verdicts = [event["verdict"] for event in answer.json()["events"]]
+        assert answer.status_code == (503 if "retry" in verdicts else 202)
+        assert set(verdicts) <= {"accepted", "retry"}
+        accepted.update(
+            slate["recommendation_id"] for slate, verdict in zip(slates, verdicts, strict=True) if verdict == "accepted"
+        )
+        told += len(verdicts)
+        return answer.status_code
+
+    dies = Timer(0.3, kafka.kill)
+    dies.start()
+    until(lambda: post() == 503, WAIT_S)
+    dies.join()
+    kafka.start()
+    until(lambda: post() == 202, WAIT_S)
+    log = cluster.loop.serving.log
+    assert log is not None
+    kept = {record.key.decode() for records in whole_log(log).values() for record in records}
+    assert accepted <= kept
+    assert 0 < len(accepted) < told
 
 
 def test_a_topic_made_anew_is_told_apart(
