@@ -26,6 +26,8 @@ from service.fold.window import Window
 from service.token import OpenToken, TokenError
 
 CACHED_TOKENS = 4096
+# What TypeAdapter.validate_json calls: a record holds one event nearly always.
+READ_EVENT = EVENT.validator.validate_json
 
 
 class Credit(NamedTuple):
@@ -173,7 +175,7 @@ def parse(value: bytes) -> list[Impression | Reward | Refused]:
     """A record's events; what is not an event becomes its refusal, in its place."""
     try:
         if value[:1] != b"[":
-            return [EVENT.validate_json(value)]
+            return [READ_EVENT(value)]
         if events := EVENTS.validate_json(value):
             return list(events)
         whole = Refused(Reason.NOT_AN_EVENT, "an empty list")

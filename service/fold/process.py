@@ -109,6 +109,11 @@ class FoldProcess:
         self._stopping.set()
 
     @property
+    def partitions(self) -> set[int]:
+        """Those in hand that are not stopped."""
+        return set(self._folds)
+
+    @property
     def folded(self) -> int:
         """Records before the positions of the partitions in hand."""
         return sum(fold.position for fold in self._folds.values())
@@ -331,6 +336,11 @@ def _say_waiting(attempt: RetryCallState) -> None:
         logger.warning(f"waiting for {what}", error=str(error), tries=tries)
 
 
+def collect_garbage_seldom() -> None:
+    """For the process of a fold; set for all of it."""
+    gc.set_threshold(*GARBAGE_THRESHOLDS)
+
+
 def run(settings: Settings, redis_url: str, *, begin: bool = False) -> None:
     """Run a fold until SIGTERM or SIGINT; wait, saying so, for what is not up yet.
 
@@ -343,7 +353,7 @@ def run(settings: Settings, redis_url: str, *, begin: bool = False) -> None:
     def stop(_signal: int, _frame: FrameType | None) -> None:
         stopping.set()
 
-    gc.set_threshold(*GARBAGE_THRESHOLDS)
+    collect_garbage_seldom()
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     if settings.fold_port:
