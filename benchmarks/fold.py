@@ -3,11 +3,11 @@
 Method: a log is filled with a fixed mix: for every request one record with the impression of its 20 items and one with
 a click, on tokens that the recommender itself made for a random bundle (contexts of K = 10 clusters, 500 edges each).
 Then two loops take turns over all of it, A B A B …: the fold (judging, summing, one function call a shard in a private
-Valkey, under a key prefix of its own each time) and a bare loop that polls and throws the records away: over Kafka
-(KAFKA_BOOTSTRAP_SERVERS) a plain KafkaConsumer, over SQLite the log's own subscription. Each pair of neighbouring turns
-gives two ratios; reported are the medians. `ratio` takes the loops as they are, `ratio_reading` without the time until
-the first records came, which goes into joining a group and is the same for both. Edge increments are additions to one
-of an edge's sums, counted before equal edges of a batch are added up.
+Valkey, under a key prefix of its own each time) and a bare loop that polls the same subscription and throws the records
+away: over Kafka (KAFKA_BOOTSTRAP_SERVERS) a KafkaConsumer in a group, over SQLite a query. Each pair of neighbouring
+turns gives two ratios; reported are the medians. `ratio` takes the loops as they are, `ratio_reading` without the time
+until the first records came, which goes into joining a group and is the same for both. Edge increments are additions to
+one of an edge's sums, counted before equal edges of a batch are added up.
 
 A busy machine slows loops that wait for one another more than one that waits for nothing. `cpu_us_per_record` hardly
 depends on that: what the processes spent, without the brokers. How long function calls took is Valkey's own account of
@@ -35,7 +35,7 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import wait
 from pathlib import Path
 from threading import Event, Thread
@@ -44,7 +44,6 @@ from typing import Annotated, Any, NamedTuple, cast
 import numpy as np
 import orjson
 import typer
-from kafka import KafkaConsumer
 from tenacity import retry, stop_after_delay, wait_fixed
 
 from bandit import bundle
@@ -107,11 +106,10 @@ def main(
             retry(stop=stop_after_delay(10), wait=wait_fixed(0.05))(store.client.ping)()
             log = open_log(settings)
             increments = _fill(log, world, settings, store, requests)
-            bare = _read_kafka if settings.kafka_bootstrap_servers else _read_sqlite
             pairs = []
             for _ in range(rounds):
                 folded, most = _fold(log, settings, store, 2 * requests)
-                pairs.append((folded, bare(log, settings, 2 * requests)))
+                pairs.append((folded, _read(log, settings, 2 * requests)))
             calls = _calls(store)
             log.close()
         finally:
@@ -204,35 +202,18 @@ def _fold(log: FeedbackLog, settings: Settings, store: Store, records: int) -> t
     return turn, fresh.most
 
 
-def _read_kafka(_log: FeedbackLog, settings: Settings, records: int) -> Turn:
-    """Read the whole topic and do nothing."""
-    consumer = KafkaConsumer(
-        settings.kafka_topic,
-        bootstrap_servers=settings.kafka_bootstrap_servers,
-        group_id=f"bare-{uuid.uuid4().hex}",
-        auto_offset_reset="earliest",
-        enable_auto_commit=False,
-    )
-    turn = _read(lambda: consumer.poll(200, max_records=settings.batch_records), records)
-    consumer.close()
-    return turn
-
-
-def _read_sqlite(log: FeedbackLog, settings: Settings, records: int) -> Turn:
+def _read(log: FeedbackLog, settings: Settings, records: int) -> Turn:
+    """Read the whole log and do nothing."""
     subscription = log.subscribe(lambda partitions: dict.fromkeys(partitions, 0), lambda _: None)
-    turn = _read(lambda: subscription.poll(0.2, settings.batch_records), records)
-    subscription.close()
-    return turn
-
-
-def _read(poll: Callable[[], Mapping[Any, Sequence[Any]]], records: int) -> Turn:
     cpu, started = time.process_time(), time.perf_counter()
     found, joined = 0, 0.0
     while found < records:
-        found += sum(map(len, poll().values()))
+        found += sum(map(len, subscription.poll(0.2, settings.batch_records).values()))
         if found and not joined:
             joined = time.perf_counter()
-    return Turn(time.perf_counter() - started, joined - started, time.process_time() - cpu)
+    turn = Turn(time.perf_counter() - started, joined - started, time.process_time() - cpu)
+    subscription.close()
+    return turn
 
 
 class _Watched:
