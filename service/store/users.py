@@ -56,6 +56,7 @@ class Users:
             question.cancel()
         await asyncio.gather(*self._questions, return_exceptions=True)
         await self._connection.close()
+        await asyncio.sleep(0)  # sockets of questions that were cancelled close in the loop's next turn
 
     async def _ask(self, key: str) -> list[bytes]:
         return cast(list[bytes], await self._connection.ask("ZRANGE", key, 0, -1))
