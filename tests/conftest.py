@@ -1,7 +1,9 @@
 """What tests share: a Valkey, a Redis Cluster, a store in either, settings that no environment reaches, a log."""
 
+import gc
 import subprocess
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -50,6 +52,10 @@ def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisClu
     """Three masters; who kills one starts it again."""
     with RedisCluster(tmp_path_factory.mktemp("cluster")) as cluster:
         yield cluster
+    # redis-py leaves a socket behind now and then when it looks for a cluster's nodes anew.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @pytest.fixture
