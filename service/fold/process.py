@@ -246,9 +246,11 @@ class FoldProcess:
 
     def _add(self, fold: PartitionFold, batch: Batch) -> None:
         fenced = fold.fenced
-        with metrics.FOLD_BATCH_SECONDS.time():
-            fold.add(batch)
-        metrics.FOLD_FENCED.inc(fold.fenced - fenced)
+        try:
+            with metrics.FOLD_BATCH_SECONDS.time():
+                fold.add(batch)
+        finally:
+            metrics.FOLD_FENCED.inc(fold.fenced - fenced)
         metrics.FOLD_RECORDS.inc(len(batch.offsets))
 
     def _land(self) -> None:
