@@ -18,7 +18,7 @@ from typing import Any
 
 import structlog
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.errors import KafkaError, OffsetOutOfRangeError, TopicAlreadyExistsError
+from kafka.errors import KafkaConnectionError, KafkaError, OffsetOutOfRangeError, TopicAlreadyExistsError
 from kafka.net.compat import KafkaNetClient
 
 from service.feedback_log.base import DeadLetter, LogReset, LogUnavailable, Position, Record, partition_of
@@ -41,8 +41,12 @@ class _Failures(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep the error that a line about a connection tells of."""
-        if "onnection" in record.msg and isinstance(record.args, tuple):
-            self.last = "".join(f" ({told})" for told in record.args if isinstance(told, Exception))
+        if "onnection" not in record.msg or not isinstance(record.args, tuple):
+            return
+        for told in record.args:
+            # Brokers also simply hang up on somebody whom they have turned away: why is what they said before that.
+            if isinstance(told, Exception) and not (self.last and isinstance(told, KafkaConnectionError)):
+                self.last = f" ({told})"
 
 
 _failures = _Failures(logging.WARNING)
@@ -214,6 +218,7 @@ class KafkaLog:
 
     def _client(self, kind: type[Any], **settings: Any) -> Any:
         networks: list[KafkaNetClient] = []
+        _failures.last = ""
 
         def network(**config: Any) -> KafkaNetClient:
             networks.append(KafkaNetClient(**config))
