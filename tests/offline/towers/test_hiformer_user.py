@@ -1,4 +1,3 @@
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,8 +8,9 @@ from offline.features.fields import Fields
 from offline.towers.hiformer_user import HiformerUserTower
 from offline.towers.sphere import unit
 from tests.offline.conftest import TRAIN
+from tests.offline.towers.models import filled, normal, run
 
-ITEMS = unit(jax.random.normal(jax.random.key(0), (5, TRAIN.dimension)))
+ITEMS = unit(normal(5, TRAIN.dimension))
 HISTORY = jnp.pad(jnp.array([[0, 1], [0, 1], [2, PAD], [PAD, PAD]]), ((0, 0), (0, 10)), constant_values=PAD)
 COUNTRY = Fields((np.array([[1], [2], [1], [1]], np.int32),), np.zeros((4, 0), np.float32))
 
@@ -20,14 +20,13 @@ NOTHING = Fields((), np.zeros((4, 0), np.float32))
 
 def tower(interests: int, like: Fields) -> HiformerUserTower:
     config = TRAIN.model_copy(update={"tower": "hiformer", "interests": interests})
-    return HiformerUserTower(like, config, nnx.Rngs(0))
+    return filled(lambda: HiformerUserTower(like, config, nnx.Rngs(0)))
 
 
 @pytest.mark.parametrize("interests", [1, 3])
 def test_gives_a_unit_vector_an_interest_from_history_and_features(interests: int) -> None:
     found = tower(interests, COUNTRY)
-    found.output.kernel[...] = jax.random.normal(jax.random.key(1), found.output.kernel.shape)
-    vectors = found(ITEMS, HISTORY, COUNTRY)
+    vectors = run(found, ITEMS, HISTORY, COUNTRY)
     assert vectors.shape == (4, interests, TRAIN.dimension)
     assert np.allclose(jnp.linalg.norm(vectors, axis=2), 1, atol=1e-5)
     rows = vectors[:, 0]
@@ -37,13 +36,16 @@ def test_gives_a_unit_vector_an_interest_from_history_and_features(interests: in
         assert not np.allclose(vectors[:, 0], vectors[:, 1], atol=1e-1)
 
 
-def test_begins_as_mixtures_of_the_history() -> None:
+def test_is_a_mixture_of_the_history_moved_by_what_all_say_together() -> None:
     found = tower(2, COUNTRY)
-    mixtures = unit(found.history(ITEMS, HISTORY))
-    assert np.allclose(found(ITEMS, HISTORY, COUNTRY)[:3], mixtures[:3], atol=1e-5)
+    mixtures = unit(run(found.history, ITEMS, HISTORY))
+    assert not np.allclose(run(found, ITEMS, HISTORY, COUNTRY), mixtures, atol=1e-2)
+    for parameter in (found.output.kernel, found.output.bias):
+        parameter[...] = jnp.zeros(parameter.shape)
+    assert np.allclose(run(found, ITEMS, HISTORY, COUNTRY), mixtures, atol=1e-5)
 
 
 def test_nothing_known_of_users_is_enough() -> None:
-    vectors = tower(1, NOTHING)(ITEMS, HISTORY, NOTHING)
+    vectors = run(tower(1, NOTHING), ITEMS, HISTORY, NOTHING)
     assert np.allclose(vectors[0], vectors[1], atol=1e-6)
     assert jnp.isfinite(vectors).all()

@@ -8,6 +8,7 @@ from offline.towers.hiformer_user import HiformerUserTower
 from offline.towers.two_tower import TwoTower
 from offline.towers.user import UserTower
 from tests.offline.conftest import INTERESTS, TRAIN
+from tests.offline.towers.models import filled
 
 
 def plain(seed: int = 0) -> TwoTower:
@@ -16,7 +17,8 @@ def plain(seed: int = 0) -> TwoTower:
 
 def interested(**options: object) -> TwoTower:
     features = Fields((np.ones((3, 1), np.int32),), np.zeros((3, 0), np.float32))
-    return TwoTower(3, features, features, INTERESTS.model_copy(update=options), 0)
+    config = INTERESTS.model_copy(update=options)
+    return filled(lambda: TwoTower(3, features, features, config, 0))
 
 
 def test_scores_are_inner_products_over_the_temperature() -> None:
