@@ -39,9 +39,9 @@ def cluster(users: NDArray[np.float32], config: Build) -> Clusters:
         users: float32[U, H, D], of length 1: H interests a user.
         config: how many clusters, and how soft contexts are. There are never more clusters than interests.
     """
-    _, interests, dimension = users.shape
+    num_users, interests, dimension = users.shape
     points = np.ascontiguousarray(users.reshape(-1, dimension))
-    wanted = round(len(points) / config.users_per_cluster)
+    wanted = round(num_users / config.users_per_cluster)
     number = min(max(config.min_clusters, min(wanted, config.max_clusters)), len(points))
     kmeans = faiss.Kmeans(
         dimension, number, niter=25, seed=config.seed, spherical=True, min_points_per_centroid=1, verbose=False

@@ -83,23 +83,30 @@ class Prepare(_Section):
 
 
 class Hiformer(_Section):
-    """A Hiformer's layers; its width d is the vectors' dimension."""
+    """A Hiformer's layers; its width d is the vectors' dimension.
+
+    Keys and values are made of each token by itself or of all tokens at once, by a full matrix or one of low rank.
+    """
 
     layers: Positive = 1
     heads: Positive = 4
-    key_width: Positive = 16
-    value_width: Positive = 32
+    key_width: Positive = 8
+    value_width: Positive = 16
     projection: Literal["per_token", "full_rank", "low_rank"] = "low_rank"
-    key_rank: Positive = 32
-    value_rank: Positive = 128
+    key_rank: Positive = 16
+    value_rank: Positive = 64
     dense_tokens: Positive = 1
 
 
 class Train(_Section):
-    """The two towers and their training."""
+    """The two towers and their training.
 
-    tower: Literal["two_tower", "hiformer"] = "two_tower"
-    interests: Annotated[int, Field(ge=1, le=16)] = 1
+    The towers are Hiformers, of which a user gets as many interests as asked, or plain networks that give one;
+    `disagreement` penalises interests that look for the same items of a history.
+    """
+
+    tower: Literal["two_tower", "hiformer"] = "hiformer"
+    interests: Annotated[int, Field(ge=1, le=16)] = 4
     disagreement: Annotated[float, Field(ge=0)] = 0.0
     hiformer: Hiformer = Hiformer()
     dimension: Positive = 128
@@ -109,11 +116,11 @@ class Train(_Section):
     hidden: Positive = 128
     id_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     temperature: Annotated[float, Field(gt=0)] = 0.1
-    visits_per_batch: Positive = 128
+    visits_per_batch: Positive = 256
     targets_per_visit: Positive = 16
-    learning_rate: Annotated[float, Field(gt=0)] = 3e-3
+    learning_rate: Annotated[float, Field(gt=0)] = 4e-3
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
-    max_epochs: Positive = 10
+    max_epochs: Positive = 6
     patience: Positive = 2
     validation_cutoff: Positive = 50
     checkpoint_steps: Positive = 500
@@ -129,8 +136,8 @@ class Train(_Section):
 class Build(_Section):
     """Clusters, contexts and the sparse graph.
 
-    Clusters are made of interests, so with several a user counts several times towards `users_per_cluster`. Each
-    interest triggers its nearest clusters, and a user keeps the heaviest `clusters_per_user` of all.
+    Each interest of a user triggers its nearest clusters, and the user keeps the heaviest `clusters_per_user` of all.
+    There are as many clusters for users of several interests as for users of one: more would learn more slowly.
     """
 
     users_per_cluster: Positive = 20

@@ -28,6 +28,8 @@ START = datetime(2024, 1, 1, tzinfo=UTC)
 TEST_START = START + timedelta(days=80)
 NUM_USERS, NUM_ITEMS, TASTES = 45, 30, 3
 TRAIN = Train(
+    tower="two_tower",
+    interests=1,
     dimension=16,
     history_length=12,
     feature_buckets=64,

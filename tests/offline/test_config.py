@@ -53,7 +53,7 @@ def test_quick_is_a_valid_configuration() -> None:
         ("[prepare]\nitems = 'i.csv'\n", "run.toml: prepare: Value error, items and users describe interactions of"),
         ("[prepare.synthetic]\ninterests = 6\n", "run.toml: prepare.synthetic: Value error, 6 interests need as many"),
         ("[prepare.synthetic]\nalpha = 0.9\n", "prepare.synthetic: Value error, alpha + gamma must be at most 1"),
-        ("[train]\ninterests = 2\n", "run.toml: train: Value error, tower two_tower gives one interest a user"),
+        ("[train]\ntower = 'two_tower'\n", "run.toml: train: Value error, tower two_tower gives one interest a user"),
         ("[train\n", "run.toml: not valid TOML"),
     ],
 )
