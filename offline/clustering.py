@@ -12,6 +12,9 @@ from bandit import context
 from bandit.context import Context
 from offline.config import Build
 
+# Inner products of all users with all centroids would not fit: a million users of 4 interests have 64 GB of them.
+_SAMPLE, _CHUNK = 65_536, 8_192
+
 
 class Clusters(NamedTuple):
     """Clusters and who is in them.
@@ -49,9 +52,12 @@ def cluster(users: NDArray[np.float32], config: Build) -> Clusters:
     kmeans.train(points)
     centroids = np.asarray(kmeans.centroids, dtype=np.float32)
     k = min(config.clusters_per_interest, config.clusters_per_user, number)
-    temperature = soften(points, centroids, k, config.mean_top_weight)
+    sample = points[:: -(-len(points) // _SAMPLE)]
+    temperature = soften(sample, centroids, k, config.mean_top_weight)
     width = min(interests * k, config.clusters_per_user, number)
-    clusters, weights = context.union(users, centroids, k, width, temperature)
+    chunks = (users[start : start + _CHUNK] for start in range(0, num_users, _CHUNK))
+    contexts = [context.union(chunk, centroids, k, width, temperature) for chunk in chunks]
+    clusters, weights = (np.concatenate(parts) for parts in zip(*contexts, strict=True))
     return Clusters(centroids, temperature, clusters, weights, context.population(clusters, weights, number, width))
 
 

@@ -3,6 +3,7 @@ import pytest
 from numpy.typing import NDArray
 
 from bandit.context import UNIT
+from offline import clustering
 from offline.clustering import cluster, soften
 from offline.config import Build
 
@@ -83,6 +84,17 @@ def test_each_interest_triggers_as_many_clusters_as_asked_and_a_user_keeps_no_mo
     ):
         assert cluster(users, config).user_clusters.shape == (40, expected)
     assert len(cluster(users, Build(min_clusters=2, users_per_cluster=4)).centroids) == 10  # users, not interests
+
+
+def test_users_are_taken_in_chunks_that_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    users, config = crowd().reshape(80, 2, 8), Build(min_clusters=12)
+    whole = cluster(users, config)
+    monkeypatch.setattr(clustering, "_CHUNK", 7)
+    parts = cluster(users, config)
+    assert np.array_equal(parts.user_clusters[:, 0], whole.user_clusters[:, 0])
+    assert np.abs(parts.user_weights - whole.user_weights).max() <= 1  # sums of products round by their shape
+    monkeypatch.setattr(clustering, "_SAMPLE", 40)
+    assert cluster(users, config).temperature == pytest.approx(whole.temperature, rel=0.2)
 
 
 def test_an_unreachable_weight_gives_the_end_of_the_range() -> None:
