@@ -120,7 +120,7 @@ class Train(_Section):
     targets_per_visit: Positive = 16
     learning_rate: Annotated[float, Field(gt=0)] = 4e-3
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
-    max_epochs: Positive = 6
+    max_epochs: Positive = 8
     patience: Positive = 2
     validation_cutoff: Positive = 50
     checkpoint_steps: Positive = 500
