@@ -353,16 +353,18 @@ class FoldMachine(RuleBasedStateMachine):
 
     def _finish(self) -> None:
         for _ in range(ROUNDS):
-            # A pause that strikes only now writes more.
-            if self.positions() == [len(records) for records in self.topic.records]:
+            if self._is_done():
                 break
             for fold in range(FOLDS):
                 self._step(fold, 30)
         self._settle()
 
+    def _is_done(self) -> bool:
+        return self.positions() == [len(records) for records in self.topic.records]
+
     def _settle(self) -> None:
         """Compare everything, to the bit."""
-        assert self.positions() == [len(records) for records in self.topic.records], "not done in time"
+        assert self._is_done(), "not done in time"
         found = models.with_users(self.store, models.live(self.store))
         due = self.model.outcome(self._settings.seen_items)
         for name in due._fields:
