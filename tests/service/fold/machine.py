@@ -337,10 +337,11 @@ class FoldMachine(RuleBasedStateMachine):
     def _needed(self) -> list[int]:
         """Where each partition's log must begin, so that no token of an earlier record counts from its watermark on."""
         needed = []
-        for records, position in zip(self.topic.records, self.positions(), strict=True):
+        for partition, (records, position) in enumerate(zip(self.topic.records, self.positions(), strict=True)):
             now_ms = records[position].append_ms if position < len(records) else self.topic.now_ms
             young = (record.offset for record in records if record.append_ms >= now_ms - RETENTION_MS)
-            needed.append(min(position, next(young, position)))
+            # Nor does it pass a fold that reads: whoever sleeps for that long is no member any more.
+            needed.append(min(position, next(young, position), *self.topic.read_at(partition)))
         return needed
 
     def _reaches(self, copy: dict[int, Dump]) -> bool:

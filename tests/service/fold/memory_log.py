@@ -62,9 +62,10 @@ class Topic:
         at = self._members.index(member)
         return set(range(at, self.partitions, len(self._members)))
 
-    def is_member(self, member: "MemorySubscription") -> bool:
-        """Whether it is in the group."""
-        return member in self._members
+    def read_at(self, partition: int) -> list[int]:
+        """Where members read a partition: more than one of them, while some do not know of a change yet."""
+        found = [member.reads_at(partition) for member in self._members]
+        return [position for position in found if position is not None]
 
 
 class Failure(NamedTuple):
@@ -167,6 +168,10 @@ class MemorySubscription:
     def seek(self, partition: int, offset: int) -> None:
         if partition in self._held:
             self._positions[partition] = offset
+
+    def reads_at(self, partition: int) -> int | None:
+        """The next offset it would hand over."""
+        return self._positions.get(partition)
 
     def pause(self, partition: int) -> None:
         self._positions.pop(partition, None)
