@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
+import structlog
+from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics, start_http_server
 
+logger = structlog.get_logger(__name__)
 # A series a metric that says when it was made: nobody plots it.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -68,3 +70,13 @@ VERIFY_FAILURES = Counter("om_verify_failures", "Passes that could not be made; 
 VERIFY_LAST_SUCCESS = Gauge(
     "om_verify_last_success_timestamp", "When a pass last found that everything equals the log, in Unix seconds."
 )
+
+
+def serve(port: int, host: str) -> None:
+    """Let Prometheus ask on a port of this process's own, 0 for none; a port that is taken stops nothing else."""
+    if port == 0:
+        return
+    try:
+        start_http_server(port, host)
+    except OSError as error:
+        logger.error("metrics are not served: choose another port, or end who has it", port=port, error=str(error))

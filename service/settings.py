@@ -206,6 +206,11 @@ class Settings(BaseSettings):
         return self.pseudonym_key.get_secret_value().encode()[:64]
 
     @property
+    def most_lag_ms(self) -> int:
+        """How far the fold may be behind before retention may have taken an earlier copy of what it has not folded."""
+        return 1000 * (self.log_retention_s - self.token_life_s - 60)
+
+    @property
     def frozen_facts(self) -> dict[str, int]:
         """What may not change while the statistics live."""
         return {"shards": self.shards, "partitions": self.partitions, "window_records": self.window_records}

@@ -44,7 +44,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def single_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a real Valkey, started as the embedded service starts it."""
     folder = tmp_path_factory.mktemp("valkey")
-    with subprocess.Popen(embedded_valkey.command(folder), stdout=subprocess.DEVNULL) as server:
+    # Who waits until something is on disk waits for a second where it is written every second.
+    command = [*embedded_valkey.command(folder), "--appendfsync", "always"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
         try:
             _wait_until_ready(server, folder)
             yield embedded_valkey.url(folder)

@@ -10,6 +10,8 @@ void, and so is the window: the partition starts anew.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -64,7 +66,9 @@ class PartitionFold:
         manifest: Callable[[str], Manifest],
         limits: Limits,
         window_records: int,
+        most_lag_ms: float = math.inf,
     ) -> None:
+        """`most_lag_ms`: how long after its append a record may be judged without those that retention has taken."""
         self.partition = partition
         self.fenced = 0
         # Append time of the last record that was folded, Unix ms; 0 if that is not known.
@@ -76,6 +80,7 @@ class PartitionFold:
         self._manifest = manifest
         self._limits = limits
         self._window_records = window_records
+        self._most_lag_ms = most_lag_ms
         self._window = Window(window_records)
         # What the window stands before; None where it is not known to be whole.
         self._next: int | None = None
@@ -89,11 +94,15 @@ class PartitionFold:
         """The next offset to be added: the least watermark."""
         return min(self.watermarks)
 
-    def start(self, watermarks: Sequence[int]) -> int:
+    def start(self, watermarks: Sequence[int], begun: int = 0) -> int:
         """Take over from the watermarks in Redis (one a shard), fill the window, and answer where to read on.
 
+        Args:
+            watermarks: next offsets not yet folded, one a shard.
+            begun: the offset at which counting began.
+
         Raises:
-            LogReset: a watermark lies outside the log; it is never jumped.
+            LogReset: a watermark lies outside the log (it is never jumped), or the window cannot be known any more.
             LogUnavailable: the log cannot be read.
         """
         self.watermarks, self.reached = list(watermarks), list(watermarks)
@@ -110,6 +119,9 @@ class PartitionFold:
                 " log's start with a KEY_PREFIX that holds nothing yet, start the fold with --begin"
             )
         if self._next != self.position:
+            oldest = max(begun, self.position - self._window_records)
+            if first > oldest:
+                self._check_lag(first)
             self._fill_window(max(first, self.position - self._window_records))
         return self.position
 
@@ -159,6 +171,17 @@ class PartitionFold:
         self._next = self.position
         # Who added these kept their dead letters before.
         self._letters_kept = max(self._letters_kept, self.position)
+
+    def _check_lag(self, first: int) -> None:
+        """What retention took of the window may hold an earlier copy of an event only if the fold is far behind."""
+        waiting = self._log.read(self.partition, self.position, self.position + 1)
+        if waiting and time.time_ns() / 1e6 - waiting[0].append_ms > self._most_lag_ms:
+            raise LogReset(
+                f"partition {self.partition}: the fold at {self.position} is so far behind that events could count"
+                f" twice: the log starts at {first}, and earlier copies may have lain before. Replay the log into"
+                " another prefix (python -m service fold --replay-from earliest), and keep LOG_RETENTION_S well above"
+                " TOKEN_LIFE_S plus the longest outage"
+            )
 
     def _check_follows(self, following: int | None, offset: int) -> None:
         """A gap must be one of the log's own: transactions leave some in Kafka, where no record was ever readable."""

@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import redis
 import structlog
-from prometheus_client import start_http_server
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_when_event_set, wait_exponential
 from tenacity.nap import sleep_using_event
 
@@ -185,6 +184,7 @@ class FoldProcess:
             self._bundles.manifest,
             self._limits,
             self._settings.window_records,
+            self._settings.most_lag_ms,
         )
 
     def _start_waiting(self) -> None:
@@ -207,15 +207,17 @@ class FoldProcess:
 
     def _start(self, fold: PartitionFold, watermarks: Sequence[int]) -> None:
         partition = fold.partition
+        begun = self._store.begun(self._epoch, partition)
         if self._begin and max(watermarks) == 0:
             offset = self._log.bounds(partition)[0]
             self._store.begin(self._epoch, partition, offset)
             logger.warning("beginning at the log's start", partition=partition, offset=offset)
             watermarks = [offset] * len(watermarks)
+            begun = offset
         lost = max(held - found for held, found in zip(fold.reached, watermarks, strict=True))
         if lost > 0:
             logger.warning("rolled back", partition=partition, offsets=lost, held=fold.reached, found=list(watermarks))
-        self._subscription.seek(partition, fold.start(watermarks))
+        self._subscription.seek(partition, fold.start(watermarks, begun))
         self._waiting.discard(partition)
 
     def _restart(self, partition: int) -> None:
@@ -358,8 +360,7 @@ def run(settings: Settings, redis_url: str, *, begin: bool = False) -> None:
     collect_garbage_seldom()
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    if settings.fold_port:
-        start_http_server(settings.fold_port, settings.host)
+    metrics.serve(settings.fold_port, settings.host)
     store = Store(connect(redis_url), Keys(settings.key_prefix, settings.shards))
     waiting = waiting_for((redis.RedisError, LogUnavailable), stopping)
     waiting(store.prepare, settings.frozen_facts)

@@ -60,11 +60,12 @@ class Active:
             at_ms=time.time_ns() // 1_000_000,
             id=uuid.uuid4().hex,
         )
-        client, field = self._store.client, str(asked.revision)
-        if client.hsetnx(self._key, field, asked.model_dump_json()):
+        field = str(asked.revision)
+        # Unlike what the log holds, nothing would tell of it again: it must be on disk before anybody hears of it.
+        if self._store.write_through(self._key, "HSETNX", self._key, field, asked.model_dump_json()):
             return asked
         # The client may have sent it twice, where the first answer was lost.
-        found = Change.model_validate_json(cast(bytes, client.hget(self._key, field)))
+        found = Change.model_validate_json(cast(bytes, self._store.client.hget(self._key, field)))
         return asked if found == asked else None
 
     def close(self) -> None:

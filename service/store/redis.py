@@ -21,6 +21,7 @@ from service.store.streams import Streams
 __all__ = ["Store", "StoreError", "connect"]
 LIBRARY = resources.files("service.store").joinpath("functions.lua").read_text()
 ROWS_AT_A_TIME = 256
+ON_DISK_WITHIN_MS = 3000  # with `appendfsync everysec` it takes a second or two
 
 
 def connect(url: str) -> Connection:
@@ -94,6 +95,13 @@ class Store:
             pipeline.fcall("om_begin", 1, self.keys.watermarks(shard), *fields, str(offset))
         pipeline.execute()
 
+    def begun(self, epoch: bytes, partition: int) -> int:
+        """The offset at which counting a partition began; no shard began later."""
+        pipeline = self.client.pipeline(transaction=False)
+        for shard in range(self.keys.shards):
+            pipeline.hget(self.keys.watermarks(shard), begin_field(epoch, partition))
+        return max(int(found or 0) for found in pipeline.execute())
+
     def watermarks(self, epoch: bytes, partitions: Sequence[int]) -> dict[int, list[int]]:
         """Partition → next offset not yet folded, by shard."""
         if not partitions:
@@ -159,6 +167,23 @@ class Store:
             for name, count in found.items():
                 totals[_text(name)] = totals.get(_text(name), 0) + int(count)
         return totals
+
+    def write_through(self, key: str, *command: str) -> Any:
+        """Run a command that writes a key, and wait until the append-only file holds it on disk.
+
+        A server without such a file, or before Redis 7.2, answers at once.
+        """
+        client = self.client
+        where: dict[str, Any] = {}
+        if isinstance(client, Cluster):
+            where["target_nodes"] = in_redis_errors(client.get_node_from_key)(key)
+        pipeline: Any = client.pipeline(transaction=False)
+        pipeline.execute_command(*command, **where)
+        pipeline.execute_command("WAITAOF", 1, 0, ON_DISK_WITHIN_MS, **where)
+        answer, _ = pipeline.execute(raise_on_error=False)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     def close(self) -> None:
         """Let the connections go."""

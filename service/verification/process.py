@@ -14,7 +14,6 @@ from types import FrameType
 import orjson
 import redis
 import structlog
-from prometheus_client import start_http_server
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
@@ -121,8 +120,7 @@ def run(settings: Settings, redis_url: str, *, every_s: float | None, repair: bo
     try:
         if every_s is not None:
             os.nice(NICE)
-            if settings.verify_port:
-                start_http_server(settings.verify_port, settings.host)
+            metrics.serve(settings.verify_port, settings.host)
             logger.info("verification started", every_s=every_s)
             process.every(every_s)
             logger.info("verification stopped")

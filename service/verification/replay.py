@@ -136,12 +136,15 @@ class Replay:
             self._manifest,
             limits,
             settings.window_records,
+            settings.most_lag_ms,
         )
         self._start(fold)
         return fold
 
     def _start(self, fold: PartitionFold) -> None:
-        fold.start(self._into.watermarks(self._epoch, [fold.partition])[fold.partition])
+        partition = fold.partition
+        watermarks = self._into.watermarks(self._epoch, [partition])[partition]
+        fold.start(watermarks, self._into.begun(self._epoch, partition))
 
     def _fold(self, fold: PartitionFold, end: int) -> None:
         while fold.position < end:

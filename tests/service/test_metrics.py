@@ -1,7 +1,11 @@
+import socket
 from collections.abc import Iterator
 
+import httpx2
 from prometheus_client import REGISTRY, Metric, generate_latest
+from structlog.testing import capture_logs
 
+from loadtest.ports import free_ports
 from service import metrics
 
 
@@ -28,3 +32,19 @@ def test_no_series_says_when_it_was_made() -> None:
     metrics.SLATE_ITEMS.labels("default", "exploit").inc()
     assert b"om_slate_items_total{" in generate_latest()
     assert b"_created" not in generate_latest()
+
+
+def test_a_port_that_is_taken_stops_nothing_else() -> None:
+    with socket.socket() as taken, capture_logs() as told:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        metrics.serve(taken.getsockname()[1], "127.0.0.1")
+    assert [line["log_level"] for line in told] == ["error"]
+    assert "choose another port" in told[0]["event"]
+
+
+def test_on_a_port_of_its_own_prometheus_may_ask() -> None:
+    (port,) = free_ports(1)
+    metrics.serve(0, "127.0.0.1")
+    metrics.serve(port, "127.0.0.1")
+    assert "om_freshness_seconds" in httpx2.get(f"http://127.0.0.1:{port}/metrics").text

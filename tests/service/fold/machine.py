@@ -392,6 +392,7 @@ def machine(store: Store, bundles: str) -> type[FoldMachine]:
         partitions=PARTITIONS,
         bundles=bundles,
         bundle_wait_s=0,
+        log_retention_s=10**12,  # its own clock is not this machine's; `retain` keeps to what the fold demands
         batch_records=30,
         seen_items=3,
         recent_items=3,

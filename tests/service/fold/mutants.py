@@ -99,9 +99,9 @@ def reset_to_the_end(patch: pytest.MonkeyPatch) -> None:
     """Where a position lies outside the log, reading goes on at the log's end."""
     named, inside = PartitionFold.start, MemorySubscription._next
 
-    def start(self: PartitionFold, watermarks: Sequence[int]) -> int:
+    def start(self: PartitionFold, watermarks: Sequence[int], begun: int = 0) -> int:
         try:
-            return named(self, watermarks)
+            return named(self, watermarks, begun)
         except LogReset:
             end = self._log.bounds(self.partition)[1]
             for shard in range(self._store.keys.shards):

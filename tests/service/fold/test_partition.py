@@ -1,6 +1,7 @@
 """Exactly once: whatever is repeated, raced, cut off or forgotten, the sums are those of one pass over the log."""
 
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -428,6 +429,37 @@ def test_a_watermark_before_the_start_stops(
     watermarks[shard] = 4
     with pytest.raises(LogReset, match=r"partition 0: the watermark 4 lies before the log's start 5: .* KEY_PREFIX"):
         fold.start(watermarks)
+
+
+def fold_that_may_lag(log: ScriptedLog, store: Store, more_ms: int) -> PartitionFold:
+    """It may be so much more behind than it is at record 8."""
+    lag_ms = time.time_ns() / 1e6 - log.read(0, 8, 9)[0].append_ms
+    manifests = {VERSION: MANIFEST}
+    return PartitionFold(
+        0, EPOCH, log, store, a_judge(), manifests.__getitem__, LIMITS, WINDOW, most_lag_ms=lag_ms + more_ms
+    )
+
+
+def test_a_window_that_retention_has_cut_stops_a_fold_that_is_far_behind(
+    store: Store, log: ScriptedLog, written: list[AttributionToken]
+) -> None:
+    """An earlier copy of what it has not folded yet may have lain before the log's start."""
+    fold = fold_that_may_lag(log, store, more_ms=-60_000)
+    log.forget(0, before=5)
+    with pytest.raises(LogReset, match=r"partition 0: the fold at 8 .* count twice: the log starts at 5, .*--replay"):
+        fold.start([8] * SHARDS)
+    assert fold.start([8] * SHARDS, begun=5) == 8, "counting began there"
+    assert fold.start([11] * SHARDS) == 11, "the window is whole"
+    log.forget(0, before=12)
+    assert fold.start([12] * SHARDS) == 12, "nothing waits: what will come is young"
+
+
+def test_a_fold_that_is_little_behind_does_without_what_retention_took(
+    store: Store, log: ScriptedLog, written: list[AttributionToken]
+) -> None:
+    fold = fold_that_may_lag(log, store, more_ms=60_000)
+    log.forget(0, before=5)
+    assert fold.start([8] * SHARDS) == 8
 
 
 def test_an_empty_log_starts_at_its_end(store: Store, log: ScriptedLog) -> None:

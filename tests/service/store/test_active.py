@@ -42,6 +42,28 @@ def test_the_last_change_is_in_force_and_all_are_kept(active: Active) -> None:
     assert active.history() == [second, first]
 
 
+def test_a_change_is_on_disk_before_anybody_hears_of_it(active: Active, store: Store) -> None:
+    """Unlike statistics it would not come back from the log."""
+    before = waits(store)
+    assert ask(active, NOTHING, "v1") is not None
+    assert waits(store) == before + 1
+
+
+def test_a_server_without_such_a_file_is_not_waited_for(active: Active, store: Store) -> None:
+    store.client.config_set("appendonly", "no")
+    try:
+        assert ask(active, NOTHING, "v1") is not None
+    finally:
+        store.client.config_set("appendonly", "yes")
+    assert active.current().version == "v1"
+
+
+def waits(store: Store) -> int:
+    """How often the server was asked to wait for its disk."""
+    counted: Any = store.client.info("commandstats")
+    return int(counted.get("cmdstat_waitaof", {"calls": 0})["calls"])
+
+
 def test_more_than_nine_changes_are_in_order(active: Active) -> None:
     last: Change | None = NOTHING
     for number in range(12):
