@@ -36,6 +36,7 @@ HAS_PROPENSITY = 1
 FRESH = 2
 NO_EDGE = -1
 CACHED_NAMES = 256
+CACHED_KEYS = 256
 FROM_URL = bytes.maketrans(b"-_+/=", b"+/!!!")
 U1, U2, U4 = np.dtype("u1"), np.dtype("<u2"), np.dtype("<u4")
 SLOT_TYPES: dict[int, np.dtype[np.unsignedinteger]] = {1: U1, 2: U2, 4: U4}
@@ -128,7 +129,7 @@ def encode(token: AttributionToken, key_id: int, key: bytes) -> str:
     )
     clusters, weights = token.clusters.astype(U4, copy=False), token.weights.astype(U2, copy=False)
     body = b"".join((head, arm, namespace, version, clusters.tobytes(), weights.tobytes(), items[:length].tobytes()))
-    return to_text(body + hmac.digest(key, body, "sha256")[:SEAL_BYTES])
+    return to_text(body + _seal(body, key))
 
 
 @njit(
@@ -270,9 +271,21 @@ def open_token(text: str, keys: Mapping[int, bytes]) -> OpenToken:
     if data[0] != LAYOUT or key is None:
         raise TokenError("attribution_token was signed with a key or layout that is not known here")
     body, seal = data[:-SEAL_BYTES], data[-SEAL_BYTES:]
-    if not hmac.compare_digest(hmac.digest(key, body, "sha256")[:SEAL_BYTES], seal):
+    if not hmac.compare_digest(_seal(body, key), seal):
         raise TokenError("attribution_token was altered or forged")
     return _open(body)
+
+
+def _seal(body: bytes, key: bytes) -> bytes:
+    # hmac.digest would let go of the interpreter for every token, and wait for whichever thread takes it.
+    mac = _keyed(key).copy()
+    mac.update(body)
+    return mac.digest()[:SEAL_BYTES]
+
+
+@lru_cache(CACHED_KEYS)
+def _keyed(key: bytes) -> hmac.HMAC:
+    return hmac.new(key, digestmod="sha256")
 
 
 def _from_text(text: str) -> bytes:
