@@ -20,6 +20,8 @@ from bandit.lineage import Ancestor, trace
 # Of two trainings of one shop that differ in their seed, nearest neighbours within one have a median cosine of 0.2: a
 # pair below that is no better than any neighbour.
 LEAST_SIMILARITY = 0.3
+# What being left alone is worth beside the best pair: so little that it never outweighs another pair.
+NEXT_TO_NOTHING = 1e-12
 
 
 class Match(NamedTuple):
@@ -94,7 +96,7 @@ def assign(gain: sparse.csr_array) -> NDArray[np.int32]:
     if gain.nnz == 0:
         return np.full(rows, -1, dtype=np.int32)
     # Every row may also take a column of its own, worth next to nothing: so there always is a full matching.
-    none = sparse.diags_array(np.full(rows, gain.data.min() / 2))
+    none = sparse.diags_array(np.full(rows, gain.data.max() * NEXT_TO_NOTHING))
     found = csgraph.min_weight_full_bipartite_matching(sparse.hstack([gain, none], format="csr"), maximize=True)[1]
     return np.where(found < columns, found, -1).astype(np.int32)
 

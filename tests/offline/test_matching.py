@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import sparse
@@ -101,6 +101,7 @@ def gains(draw: st.DrawFn) -> NDArray[np.float64]:
 
 
 @given(gains())
+@example(np.array([[0.0, 0.69, 1.65], [0.0, 0.0, 1.11], [0.0, 0.0, 0.0]]))  # two pairs gain more than the best one
 def test_no_assignment_gains_more(dense: NDArray[np.float64]) -> None:
     found = assign(sparse.csr_array(dense))
     assert found.shape == (len(dense),)

@@ -110,9 +110,10 @@ class LocalService:
         assert self.process is not None
         found = {}
         for child in self.process.children():
-            if child.status() != psutil.STATUS_ZOMBIE:
+            with suppress(psutil.NoSuchProcess):  # it ended while it was looked at
                 command = child.cmdline()
-                if command != self.process.cmdline():  # else it has not become what it is to be
+                # Else it has ended, or not become yet what it is to be.
+                if child.status() != psutil.STATUS_ZOMBIE and command != self.process.cmdline():
                     found[command[3] if "-m" in command else "valkey"] = child
         return found
 
