@@ -64,7 +64,7 @@ class Pipeline:
 
     def train(self, config: Train) -> None:
         """Train the towers and embed all users and items."""
-        from offline import training  # noqa: PLC0415  JAX takes seconds to import, and most commands do without
+        from offline.training import search  # noqa: PLC0415  JAX takes seconds to import, and most commands do without
 
         before = self._finished(PREPARE)
 
@@ -72,7 +72,7 @@ class Pipeline:
             data = dataset.load(self.work / PREPARE)
             columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
             with Progress(*columns, console=self.console) as progress:
-                trained = training.train(data, config, folder / "checkpoints", progress)
+                trained = search.train(data, config, folder / "checkpoints", progress)
             vectors.save(trained.vectors, folder / _VECTORS)
             return {
                 "validation_recall": trained.validation_recall,

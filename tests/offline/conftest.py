@@ -12,11 +12,12 @@ import pytest
 from rich.progress import Progress
 
 from bandit.bundle import Bundle
-from offline import publishing, training
+from offline import publishing
 from offline.config import Build, Prepare, Train
 from offline.data import dataset, tables
 from offline.data.dataset import Dataset
-from offline.training import Trained
+from offline.training import search
+from offline.training.search import Trained
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -108,7 +109,7 @@ def data(prepared: Path) -> Dataset:
 def trained(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """The towers, trained on the shop."""
     with Progress(disable=True) as progress:
-        return training.train(data, TRAIN, tmp_path_factory.mktemp("checkpoints"), progress)
+        return search.train(data, TRAIN, tmp_path_factory.mktemp("checkpoints"), progress)
 
 
 @pytest.fixture(scope="session")

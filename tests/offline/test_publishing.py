@@ -15,10 +15,11 @@ from rich.progress import Progress
 from bandit import bundle as bundles
 from bandit.bundle import Bundle, BundleError
 from bandit.prior import FRESH_STRENGTH, KNOWN_STRENGTH
-from offline import publishing, training
+from offline import publishing
 from offline.config import Prepare, Publish
 from offline.data import dataset, tables
 from offline.data.dataset import Dataset
+from offline.training import search
 from tests.offline.conftest import BUILD, TEST_START, TRAIN, interactions
 
 
@@ -43,7 +44,7 @@ def test_the_test_period_changes_no_byte(shop: Path, draft: Bundle, tmp_path: Pa
     tables.prepare(Prepare(interactions=path, items=shop / "items.parquet", test_start=TEST_START), tmp_path)
     data = dataset.load(tmp_path)
     with Progress(disable=True) as progress:
-        trained = training.train(data, TRAIN, tmp_path / "checkpoints", progress)
+        trained = search.train(data, TRAIN, tmp_path / "checkpoints", progress)
     changed = publishing.assemble(data, trained.vectors, BUILD)
     assert arrays(changed) == arrays(draft)
     assert changed.items.equals(draft.items)

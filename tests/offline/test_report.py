@@ -14,7 +14,7 @@ from offline.data import dataset
 from offline.data.dataset import Dataset
 from offline.data.timelines import sort
 from offline.evaluation import evaluation
-from offline.training import Trained
+from offline.training.search import Trained
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from offline.config import Train
 from offline.data.timelines import PAD
 from offline.features.fields import Fields
 from offline.towers.two_tower import TwoTower
-from offline.training import Trained
+from offline.training.search import Trained
 from tests.offline.conftest import INTERESTS, TRAIN
 
 

@@ -10,7 +10,7 @@ from offline.data import dataset
 from offline.data.dataset import Dataset
 from offline.data.timelines import Timelines, sort
 from offline.evaluation import evaluation
-from offline.training import Trained
+from offline.training.search import Trained
 
 CONFIG = Evaluate(cutoffs=(2, 5), head_share=0.2)
 

@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 from rich.progress import Progress, TaskID
 
-from offline import training
 from offline.batches import Batches
 from offline.config import Train
-from offline.data.dataset import Dataset, microseconds
-from offline.data.timelines import before
-from offline.training import Trained
+from offline.data.dataset import Dataset
+from offline.training import search
+from offline.training.search import Trained
 from tests.offline.conftest import INTERESTS, TASTES, TRAIN
 
 LONG = TRAIN.model_copy(update={"checkpoint_steps": 15})
@@ -36,7 +35,7 @@ class Watched(Progress):
 @pytest.fixture(scope="module")
 def interested(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     with Progress(disable=True) as progress:
-        return training.train(data, INTERESTS, tmp_path_factory.mktemp("interests"), progress)
+        return search.train(data, INTERESTS, tmp_path_factory.mktemp("interests"), progress)
 
 
 @KINDS
@@ -72,9 +71,9 @@ def test_the_same_seed_gives_the_same_bits_and_nothing_is_trained_twice(
     trained: Trained, data: Dataset, tmp_path: Path
 ) -> None:
     with Watched() as progress:
-        first = training.train(data, TRAIN, tmp_path, progress)
+        first = search.train(data, TRAIN, tmp_path, progress)
         assert progress.began == [0, 0]
-        again = training.train(data, TRAIN, tmp_path, progress)
+        again = search.train(data, TRAIN, tmp_path, progress)
         assert progress.began[3] == first.epochs * len(_batches(data))
     for other in (first, again):
         assert other.validation_recall == trained.validation_recall
@@ -85,8 +84,8 @@ def test_the_same_seed_gives_the_same_bits_and_nothing_is_trained_twice(
 def test_interests_resume_to_the_same_bits(data: Dataset, interested: Trained, tmp_path: Path) -> None:
     short = INTERESTS.model_copy(update={"max_epochs": 1})
     with Watched() as progress:
-        first = training.train(data, short, tmp_path, progress)
-        again = training.train(data, short, tmp_path, progress)
+        first = search.train(data, short, tmp_path, progress)
+        again = search.train(data, short, tmp_path, progress)
         assert progress.began[0] == 0 < progress.began[2]
     assert first.validation_recall == interested.validation_recall[:1]
     assert np.array_equal(first.vectors.users, again.vectors.users)
@@ -95,9 +94,10 @@ def test_interests_resume_to_the_same_bits(data: Dataset, interested: Trained, t
 
 def test_goes_on_after_being_killed(prepared: Path, data: Dataset, tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from rich.progress import Progress; from offline import training; "
+        "import sys; from pathlib import Path; from rich.progress import Progress; "
+        "from offline.training import search; "
         "from offline.config import Train; from offline.data import dataset; "
-        "training.train(dataset.load(Path(sys.argv[1])), Train.model_validate_json(sys.argv[2]), Path(sys.argv[3]), "
+        "search.train(dataset.load(Path(sys.argv[1])), Train.model_validate_json(sys.argv[2]), Path(sys.argv[3]), "
         "Progress(disable=True))"
     )
     command = [sys.executable, "-c", code, str(prepared), LONG.model_dump_json(), str(tmp_path / "killed")]
@@ -108,40 +108,14 @@ def test_goes_on_after_being_killed(prepared: Path, data: Dataset, tmp_path: Pat
     process.kill()
     assert process.wait() == -signal.SIGKILL
     with Watched() as progress:
-        resumed = training.train(data, LONG, tmp_path / "killed", progress)
+        resumed = search.train(data, LONG, tmp_path / "killed", progress)
     assert progress.began[0] > 0
     with Watched() as progress:
-        unharmed = training.train(data, LONG, tmp_path / "unharmed", progress)
+        unharmed = search.train(data, LONG, tmp_path / "unharmed", progress)
     assert progress.began[0] == 0
     assert resumed.validation_recall == unharmed.validation_recall
     assert np.array_equal(resumed.vectors.users, unharmed.vectors.users)
     assert np.array_equal(resumed.vectors.items, unharmed.vectors.items)
-
-
-def test_stops_when_validation_no_longer_improves(data: Dataset, tmp_path: Path) -> None:
-    earlier = before(data.timelines, microseconds(data.split.validation_start))
-    features = training.describe(data, earlier, TRAIN)
-    config = TRAIN.model_copy(update={"max_epochs": 20, "patience": 2})
-    search = training.Training(earlier, len(data.items), features, config, tmp_path)
-    recalls = iter([0.1, 0.3, 0.2, 0.25, 0.9])
-    with Progress(disable=True) as progress:
-        record = search.run(20, progress, "search", lambda _: next(recalls))
-    assert record == [0.1, 0.3, 0.2, 0.25]
-
-
-def test_validation_knows_users_of_both_periods_alone(data: Dataset) -> None:
-    start = microseconds(data.split.validation_start)
-    earlier = before(data.timelines, start)
-    validation = training.Validation(data, earlier, training.describe(data, earlier, TRAIN), TRAIN)
-    later = data.timelines.times >= start
-    assert set(validation.users) == set(data.timelines.users[later]) & set(data.timelines.users[~later])
-    assert validation.relevant.sum() == len(
-        {
-            pair
-            for pair in zip(data.timelines.users[later], data.timelines.items[later], strict=True)
-            if pair[0] in set(validation.users)
-        }
-    )
 
 
 def _batches(data: Dataset) -> Batches:

@@ -1,0 +1,48 @@
+"""One step of training: a batch, its loss, the optimiser's move."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import optax  # type: ignore[import-untyped]
+from flax import nnx
+
+from offline.batches import Batch
+from offline.data.timelines import PAD
+from offline.loss import in_batch_softmax
+from offline.towers.two_tower import TwoTower
+from offline.training.features import Features
+
+
+@cache  # what is compiled for one training serves the next with the same settings
+def adamw(learning_rate: float, weight_decay: float, steps: int) -> optax.GradientTransformation:
+    """AdamW whose learning rate falls to 0 along a cosine, after `steps` steps."""
+    return optax.adamw(optax.cosine_decay_schedule(learning_rate, steps), weight_decay=weight_decay)
+
+
+@nnx.jit
+def step(
+    model: TwoTower,
+    optimiser: nnx.Optimizer[TwoTower],
+    batch: Batch,
+    features: Features,
+    key: jax.Array,
+) -> None:
+    """Move the model's parameters by the gradient of one batch's loss.
+
+    Args:
+        model, optimiser: changed in place.
+        batch: S items, B visits.
+        features: of the batch's items and users.
+        key: of what is random in training.
+    """
+    ids, log_q, history, targets = map(jnp.asarray, (batch.ids, batch.log_q, batch.history, batch.targets))
+
+    def loss(model: TwoTower) -> jax.Array:
+        items = model.item(ids, features.items, key)
+        users = model.user(items, history, features.users)
+        return in_batch_softmax(model.scores(users, items), log_q, targets, targets != PAD) + model.penalty()
+
+    optimiser.update(model, nnx.grad(loss)(model))
