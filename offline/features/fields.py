@@ -17,10 +17,12 @@ class Fields(NamedTuple):
     Attributes:
         words: for each of F columns of text, categories or lists of them, int32[n, M_f] of hashed words, then EMPTY.
         numbers: float32[n, D], columns of numbers; what is missing is 0, the mean.
+        vectors: for each of V models of their own (of text, say), float32[n, D_v] of length 1, 0 for what has none.
     """
 
     words: tuple[NDArray[np.int32], ...]
     numbers: NDArray[np.float32]
+    vectors: tuple[NDArray[np.float32], ...] = ()
 
 
 def fields(table: pa.Table, key: str, learn_from: NDArray[np.bool_], buckets: int, width: int) -> Fields:

@@ -19,7 +19,7 @@ ALL = np.ones(4, dtype=bool)
 
 
 def read(learn_from: np.ndarray = ALL, width: int = 8) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
-    return fields(TABLE, "item_id", learn_from, 1000, width)
+    return fields(TABLE, "item_id", learn_from, 1000, width)[:2]
 
 
 def test_each_column_of_words_is_a_bag_of_its_own() -> None:
@@ -50,6 +50,6 @@ def test_without_anything_to_learn_from_numbers_tell_nothing() -> None:
 
 
 def test_a_table_of_ids_alone_has_no_fields() -> None:
-    words, numbers = fields(TABLE.select(["item_id"]), "item_id", ALL, 10, 3)
-    assert words == ()
+    words, numbers, vectors = fields(TABLE.select(["item_id"]), "item_id", ALL, 10, 3)
+    assert words == vectors == ()
     assert numbers.shape == (4, 0)

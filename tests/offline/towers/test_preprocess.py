@@ -4,7 +4,7 @@ import pytest
 from flax import nnx
 
 from offline.features.fields import Fields
-from offline.towers.preprocess import Preprocess
+from offline.towers.preprocess import EMBEDDING, Preprocess
 from tests.offline.towers.models import filled, run
 
 WORDS = (np.array([[3, 5], [7, 0]], np.int32), np.array([[2], [0]], np.int32))
@@ -45,3 +45,15 @@ def test_what_a_table_lacks_gives_no_token(words: tuple[np.ndarray, ...], number
     assert run(layer, fields).shape == (2, len(words) + numbers, 4)  # never more dense tokens than numbers
     assert layer.num_tokens == len(words) + numbers
     assert jnp.isfinite(run(layer, fields)).all()
+
+
+def test_each_vector_becomes_a_token_by_a_matrix_of_its_own() -> None:
+    texts, images = np.array([[0.6, 0.8], [0.0, 0.0]], np.float32), np.array([[1.0, 0, 0], [0, 0, 1.0]], np.float32)
+    fields = Fields(WORDS, NUMBERS, (texts, images))
+    layer = preprocess(fields)
+    found = run(layer, fields)
+    assert found.shape == (2, layer.num_tokens, 4) == (2, 2 + 2 + 2, 4)
+    for token, vectors, projection in zip((4, 5), fields.vectors, layer.vectors, strict=True):
+        kernel, bias = (np.asarray(parameter[...])[0] for parameter in (projection.kernel, projection.bias))
+        assert np.allclose(found[:, token], EMBEDDING * (vectors @ kernel + bias), atol=1e-6)
+    assert not np.allclose(found[0, 4], found[1, 4], atol=1e-3)
