@@ -12,6 +12,8 @@ from offline.data.timelines import PAD, Timelines, Visits, histories, visits
 UNKNOWN = 0
 """The id of items without training interactions; item j with some has id j + 1."""
 
+_SIZES = 8
+
 
 class Batch(NamedTuple):
     """B visits. Histories and targets point into the batch's own list of S items, so each is embedded once.
@@ -20,6 +22,7 @@ class Batch(NamedTuple):
         items: int32[S], item numbers, PAD past the end.
         ids: int32[S], the item tower's ids.
         log_q: float32[S], log of the share of targets that are this item.
+        weights: float32[S], what a target counts in the loss that is this item.
         history: int32[B, L], places in `items`, the latest first, PAD past the end.
         targets: int32[B, T], places in `items`, PAD past the end.
         users: int32[B].
@@ -28,6 +31,7 @@ class Batch(NamedTuple):
     items: NDArray[np.int32]
     ids: NDArray[np.int32]
     log_q: NDArray[np.float32]
+    weights: NDArray[np.float32]
     history: NDArray[np.int32]
     targets: NDArray[np.int32]
     users: NDArray[np.int32]
@@ -42,6 +46,11 @@ class Batches:
         size: B, visits a batch; fewer if there are not as many.
         history_length, targets: L and T, per visit.
         seed: of the shuffles.
+
+    Attributes:
+        frequencies: float64[J], each item's share of the targets; sums to 1.
+        weights: float32[J], what a target counts in the loss; 1 each until they are set. They leave the loss's size
+            alone where their mean over targets, frequencies · weights, is 1.
     """
 
     def __init__(
@@ -53,12 +62,14 @@ class Batches:
         self.history_length = history_length
         self.targets = min(targets, int(self.visits.size.max()))
         self.seed = seed
-        self.num_distinct = min(num_items, self.size * (history_length + self.targets))
+        self.most_distinct = min(num_items, self.size * (history_length + self.targets))
         self.ids = item_ids(timelines, num_items)
         # A visit gives at most T targets, so an item's chance to be one is T / size in large visits.
         chance = np.minimum(self.targets / self.visits.size, 1.0)
         drawn = np.bincount(timelines.items, weights=np.repeat(chance, self.visits.size), minlength=num_items)
-        self.log_q = np.log(np.maximum(drawn / drawn.sum(), 1e-12)).astype(np.float32)
+        self.frequencies: NDArray[np.float64] = drawn / drawn.sum()
+        self.log_q = np.log(np.maximum(self.frequencies, 1e-12)).astype(np.float32)
+        self.weights = np.ones(num_items, dtype=np.float32)
 
     def __len__(self) -> int:
         """Batches an epoch; the visits that do not fill the last one wait for another epoch's order."""
@@ -85,11 +96,16 @@ class Batches:
     def _embedded_once(self, history: NDArray[np.int32], targets: NDArray[np.int32], users: NDArray[np.int32]) -> Batch:
         distinct = np.unique(np.concatenate([history.ravel(), targets.ravel()]))
         distinct = distinct[distinct != PAD]
-        items = np.full(self.num_distinct, PAD, dtype=np.int32)
+        # Most batches hold far fewer items than they could. S is one of eight sizes, so that little is compiled anew.
+        step = -(-self.most_distinct // _SIZES)
+        listed = min(-(-len(distinct) // step) * step, self.most_distinct)
+        items = np.full(listed, PAD, dtype=np.int32)
         items[: len(distinct)] = distinct
         place = np.full(len(self.ids) + 1, PAD, dtype=np.int32)  # the last entry is PAD's own
         place[distinct] = np.arange(len(distinct))
-        return Batch(items, self.ids[items], self.log_q[items], place[history], place[targets], users)
+        return Batch(
+            items, self.ids[items], self.log_q[items], self.weights[items], place[history], place[targets], users
+        )
 
 
 def item_ids(timelines: Timelines, num_items: int) -> NDArray[np.int32]:

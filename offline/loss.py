@@ -4,16 +4,19 @@ import jax
 import jax.numpy as jnp
 
 
-def in_batch_softmax(logits: jax.Array, log_q: jax.Array, targets: jax.Array, there: jax.Array) -> jax.Array:
-    """Mean over targets t of −log( e^{s_t} / (e^{s_t} + Σ_n e^{s_n − log N·q_n}) ).
+def in_batch_softmax(
+    logits: jax.Array, log_q: jax.Array, weights: jax.Array, targets: jax.Array, there: jax.Array
+) -> jax.Array:
+    """Mean over targets t of −weight_t · log( e^{s_t} / (e^{s_t} + Σ_n e^{s_n − log N·q_n}) ).
 
     The negatives n of a visit are the N targets of the batch, each as often as it is one, but for the visit's own
     items. Item n is drawn N·q_n times on average, so the sum estimates that over the whole catalogue whatever is
-    popular, and e^s is proportional to p(item | user).
+    popular, and e^s is proportional to p(item | user), times the item's weight where these differ.
 
     Args:
         logits: float32[B, S], s of every visit and every item of the batch.
         log_q: float32[S], log of each item's share among targets.
+        weights: float32[S], what a target counts that is this item; 1 on average, so that the mean stays one.
         targets: int32[B, T], places in S.
         there: bool[B, T], which targets count; at least one.
     """
@@ -24,4 +27,5 @@ def in_batch_softmax(logits: jax.Array, log_q: jax.Array, targets: jax.Array, th
     # -1e9 and not -inf, whose gradient is undefined where a visit has no negative at all.
     rest = jax.nn.logsumexp(jnp.where(own | (times == 0), -1e9, corrected), axis=1, keepdims=True)
     positive = logits[rows, targets]
-    return jnp.sum((jnp.logaddexp(positive, rest) - positive) * there) / jnp.sum(there)
+    losses = weights[targets] * (jnp.logaddexp(positive, rest) - positive)
+    return jnp.sum(losses * there) / jnp.sum(there)

@@ -23,7 +23,7 @@ from offline.data.timelines import Timelines
 from offline.towers.two_tower import TwoTower
 from offline.training.checkpoints import Checkpoints
 from offline.training.features import Features
-from offline.training.step import adamw, step
+from offline.training.step import ALL, adamw, step
 from offline.vectors import Vectors, take
 
 
@@ -42,7 +42,7 @@ class Training:
         )
         self.model = TwoTower(num_items, features.items, features.users, config, config.seed)
         optimiser = adamw(config.learning_rate, config.weight_decay, config.max_epochs * len(self.batches))
-        self.optimiser = nnx.Optimizer(self.model, optimiser, wrt=nnx.Param)
+        self.optimiser = nnx.Optimizer(self.model, optimiser, wrt=ALL)
 
     def run(
         self, epochs: int, progress: Progress, title: str, validate: Callable[[Training], float] | None = None

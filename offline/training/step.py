@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,17 @@ def adamw(learning_rate: float, weight_decay: float, steps: int) -> optax.Gradie
     return optax.adamw(optax.cosine_decay_schedule(learning_rate, steps), weight_decay=weight_decay)
 
 
+def _beside_the_item_tower(path: tuple[Any, ...], value: Any) -> bool:  # noqa: ARG001
+    return bool(path[0] != "item")
+
+
+ALL = nnx.Param
+"""What an optimiser moves: every parameter."""
+
+USER_SIDE = nnx.All(nnx.Param, _beside_the_item_tower)
+"""What an optimiser moves: the user tower and the temperature, so that the items' vectors stay what they are."""
+
+
 @nnx.jit
 def step(
     model: TwoTower,
@@ -30,7 +42,7 @@ def step(
     features: Features,
     key: jax.Array,
 ) -> None:
-    """Move the model's parameters by the gradient of one batch's loss.
+    """Move the parameters that the optimiser was made for by the gradient of one batch's loss; others stay.
 
     Args:
         model, optimiser: changed in place.
@@ -38,11 +50,13 @@ def step(
         features: of the batch's items and users.
         key: of what is random in training.
     """
-    ids, log_q, history, targets = map(jnp.asarray, (batch.ids, batch.log_q, batch.history, batch.targets))
+    ids, log_q, weights = map(jnp.asarray, (batch.ids, batch.log_q, batch.weights))
+    history, targets = jnp.asarray(batch.history), jnp.asarray(batch.targets)
 
     def loss(model: TwoTower) -> jax.Array:
         items = model.item(ids, features.items, key)
         users = model.user(items, history, features.users)
-        return in_batch_softmax(model.scores(users, items), log_q, targets, targets != PAD) + model.penalty()
+        scores = model.scores(users, items)
+        return in_batch_softmax(scores, log_q, weights, targets, targets != PAD) + model.penalty()
 
-    optimiser.update(model, nnx.grad(loss)(model))
+    optimiser.update(model, nnx.grad(loss, argnums=nnx.DiffState(0, optimiser.wrt))(model))
