@@ -34,7 +34,7 @@ def rankers(dataset: Dataset, vectors: Vectors, bundle: Bundle) -> dict[str, Ran
     last_month = microseconds(dataset.split.test_start) - _MONTH
     knn = ItemKnn(timelines, num_items)
     return {
-        "two-tower": lambda users: np.einsum("uhd,jd->uhj", vectors.users[users], vectors.items).max(axis=1),
+        "towers": lambda users: np.einsum("uhd,jd->uhj", vectors.users[users], vectors.items).max(axis=1),
         "sparse graph": lambda users: sparse_graph.scores(bundle, users),
         "item-kNN": knn.scores,
         "popularity": lambda users: popular.scores(timelines, users, num_items),

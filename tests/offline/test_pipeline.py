@@ -48,7 +48,7 @@ def test_leaves_a_bundle_with_its_configuration_and_metrics(finished: Path, conf
     manifest = bundles.load(root, bundles.versions(root)[-1]).manifest
     assert manifest.config["train"] == config.train.model_dump(mode="json")
     assert manifest.config["prepare"]["test_start"] == "2024-03-21T00:00:00Z"
-    assert manifest.metrics["report"]["tasks"]["all"]["two-tower"]["recall"]["5"] > 0
+    assert manifest.metrics["report"]["tasks"]["all"]["towers"]["recall"]["5"] > 0
     assert manifest.metrics["train"]["epochs"] == 1
     assert {"metrics.json", "report.md", "recall.png"} <= {path.name for path in (finished / "build/report").iterdir()}
 

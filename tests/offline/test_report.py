@@ -29,10 +29,10 @@ def test_writes_the_metrics_a_table_and_a_plot(metrics: dict[str, Any], tmp_path
     report.write(metrics, tmp_path, Console(file=screen, width=100))
     assert json.loads((tmp_path / report.METRICS).read_text()) == metrics
     assert (tmp_path / report.PLOT).read_bytes().startswith(b"\x89PNG")
-    value = f"{metrics['tasks']['new']['two-tower']['recall']['5']:.3f}"
+    value = f"{metrics['tasks']['new']['towers']['recall']['5']:.3f}"
     for text in (screen.getvalue(), (tmp_path / report.TABLE).read_text()):
         assert value in text
-        for name in ("two-tower", "sparse graph", "item-kNN", "popularity", "candidates on average"):
+        for name in ("towers", "sparse graph", "item-kNN", "popularity", "candidates on average"):
             assert name in text
 
 

@@ -72,7 +72,7 @@ def test_the_towers_beat_popularity_and_candidates_hold_most(
 ) -> None:
     found = evaluation.evaluate(data, test_period, draft, evaluation.rankers(data, trained.vectors, draft), CONFIG)
     recalls = {name: measures["recall"]["5"] for name, measures in found["tasks"]["all"].items()}
-    assert recalls["two-tower"] > 1.5 * recalls["popularity"]
+    assert recalls["towers"] > 1.5 * recalls["popularity"]
     assert recalls["sparse graph"] > 1.5 * recalls["popularity"]
     assert found["candidates"]["recall"] > found["candidates"]["mean_size"] / len(data.items)
 
