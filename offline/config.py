@@ -98,6 +98,13 @@ class Hiformer(_Section):
     dense_tokens: Positive = 1
 
 
+class Text(_Section):
+    """What items' columns of text become beside single words: nothing, or one vector by an encoder."""
+
+    encoder: Literal["none", "tfidf", "sentences"] = "none"
+    dimension: Positive = 64
+
+
 class Train(_Section):
     """The two towers and their training.
 
@@ -109,6 +116,7 @@ class Train(_Section):
     interests: Annotated[int, Field(ge=1, le=16)] = 4
     disagreement: Annotated[float, Field(ge=0)] = 0.0
     hiformer: Hiformer = Hiformer()
+    text: Text = Text()
     dimension: Positive = 128
     history_length: Positive = 200
     feature_buckets: Annotated[int, Field(ge=2)] = 4096

@@ -30,6 +30,7 @@ from offline.evaluation import evaluation
 PREPARE, TRAIN, BUILD, REPORT, PUBLISH = "prepare", "train", "build", "report", "publish"
 _STEP = "step.json"
 _VECTORS = "vectors.safetensors"
+_TEXT = "text.safetensors"
 
 
 class Pipeline:
@@ -64,6 +65,7 @@ class Pipeline:
 
     def train(self, config: Train) -> None:
         """Train the towers and embed all users and items."""
+        from offline.text import encoder  # noqa: PLC0415  scikit-learn takes its time too
         from offline.training import search  # noqa: PLC0415  JAX takes seconds to import, and most commands do without
 
         before = self._finished(PREPARE)
@@ -74,6 +76,8 @@ class Pipeline:
             with Progress(*columns, console=self.console) as progress:
                 trained = search.train(data, config, folder / "checkpoints", progress)
             vectors.save(trained.vectors, folder / _VECTORS)
+            if trained.text is not None:
+                encoder.save(trained.text, folder / _TEXT)
             return {
                 "validation_recall": trained.validation_recall,
                 "validation_users": trained.validation_users,

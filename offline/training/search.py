@@ -15,16 +15,21 @@ from rich.progress import Progress
 from offline.config import Train
 from offline.data import timelines as tl
 from offline.data.dataset import Dataset, microseconds
-from offline.training.features import describe
+from offline.text.encoder import Encoder
+from offline.training.features import describe, text_encoder
 from offline.training.loop import Training
 from offline.training.validation import Validation
 from offline.vectors import Vectors
 
 
 class Trained(NamedTuple):
-    """What training gives: vectors of all items and users, and the search's record, one entry an epoch."""
+    """What training gives: vectors of all items and users, and the search's record, one entry an epoch.
+
+    `text` is what made vectors of the items' text, if anything did.
+    """
 
     vectors: Vectors
+    text: Encoder | None
     validation_recall: list[float]
     validation_users: int
     epochs: int
@@ -40,12 +45,14 @@ def train(dataset: Dataset, config: Train, folder: Path, progress: Progress) -> 
         progress: gets a bar for each of the two trainings.
     """
     earlier = tl.before(dataset.timelines, microseconds(dataset.split.validation_start))
-    features = describe(dataset, dataset.timelines, config)
-    validation = Validation(dataset, earlier, describe(dataset, earlier, config), config)
+    text = text_encoder(dataset, earlier, config)
+    validation = Validation(dataset, earlier, describe(dataset, earlier, config, text), config)
     search = Training(earlier, len(dataset.items), validation.features, config, folder / "search")
     recalls = search.run(config.max_epochs, progress, "search", validation.recall)
     epochs = int(np.argmax(recalls)) + 1
+    text = text_encoder(dataset, dataset.timelines, config)
+    features = describe(dataset, dataset.timelines, config, text)
     final = Training(dataset.timelines, len(dataset.items), features, config, folder / "final")
     final.run(epochs, progress, "final")
     vectors = final.embed(dataset.timelines, np.arange(len(dataset.users), dtype=np.int32))
-    return Trained(vectors, recalls, len(validation.users), epochs)
+    return Trained(vectors, text, recalls, len(validation.users), epochs)

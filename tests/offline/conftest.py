@@ -48,9 +48,10 @@ INTERESTS = Train.model_validate(
         "tower": "hiformer",
         "interests": 2,
         "hiformer": {"heads": 2, "key_width": 4, "value_width": 4, "key_rank": 8, "value_rank": 8},
+        "text": {"encoder": "tfidf", "dimension": 4},
     }
 )
-"""Two interests a user, from Hiformers."""
+"""Two interests a user, from Hiformers that also read items' text."""
 BUILD = Build(min_clusters=6, clusters_per_user=3, edges_per_cluster=10, clusters_per_item=2)
 
 

@@ -12,6 +12,7 @@ from offline import pipeline
 from offline.config import Build, Config, Evaluate, Prepare, Publish
 from offline.errors import DataError
 from offline.pipeline import Pipeline
+from offline.text import encoder
 from tests.offline.conftest import BUILD, INTERESTS, TEST_START, TRAIN
 
 
@@ -61,6 +62,8 @@ def test_users_of_several_interests_reach_every_item(config: Config, tmp_path: P
     assert (bundle.user_weights.sum(axis=1) == UNIT).all()
     assert set(bundle.graph.items.tolist()) == set(range(len(bundle.items)))
     assert bundle.manifest.config["train"]["interests"] == 2
+    red, green, new = encoder.load(tmp_path / "build/train/text.safetensors").encode(["RED", "GREEN", "a red one"])
+    assert new @ red > new @ green
 
 
 def test_does_again_what_changed_and_what_rests_on_it(finished: Path, config: Config) -> None:

@@ -1,0 +1,1 @@
+"""Text: an item's titles and descriptions as one vector, by an encoder; one encoder a file."""
