@@ -19,7 +19,7 @@ class Batch(NamedTuple):
     """B visits. Histories and targets point into the batch's own list of S items, so each is embedded once.
 
     Attributes:
-        items: int32[S], item numbers, PAD past the end.
+        items: int32[S], item numbers, first those that are a target, then the others; PAD past the end.
         ids: int32[S], the item tower's ids.
         log_q: float32[S], log of the share of targets that are this item.
         weights: float32[S], what a target counts in the loss that is this item.
@@ -94,8 +94,8 @@ class Batches:
         return self._embedded_once(history, targets, users)
 
     def _embedded_once(self, history: NDArray[np.int32], targets: NDArray[np.int32], users: NDArray[np.int32]) -> Batch:
-        distinct = np.unique(np.concatenate([history.ravel(), targets.ravel()]))
-        distinct = distinct[distinct != PAD]
+        wanted = np.unique(targets[targets != PAD])
+        distinct = np.concatenate([wanted, np.setdiff1d(history[history != PAD], wanted)])
         # Most batches hold far fewer items than they could. S is one of eight sizes, so that little is compiled anew.
         step = -(-self.most_distinct // _SIZES)
         listed = min(-(-len(distinct) // step) * step, self.most_distinct)

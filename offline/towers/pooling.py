@@ -28,11 +28,8 @@ class HistoryPooling(nnx.Module):
         there = (history != PAD)[..., None]
         wanted = (items @ self.queries[...].T)[history] + self.places[...]
         weights = jax.nn.softmax(jnp.where(there, wanted, -1e9), axis=1) * there
-        # As a product of two matrices: much cheaper than gathering float32[B, N, D].
-        shape = (len(history), self.queries.shape[0], len(items))
-        rows = jnp.arange(len(history))[:, None]
-        shares = jnp.zeros(shape).at[rows, :, history].add(weights)
-        return jnp.where(there.any(axis=1)[..., None], shares @ items, self.empty[...])
+        pooled = jnp.einsum("bnk,bnd->bkd", weights, items[history])
+        return jnp.where(there.any(axis=1)[..., None], pooled, self.empty[...])
 
     def disagreement(self) -> jax.Array:
         """Σ over pairs of cos(q_h, q_h′): small where the tokens look for different things.

@@ -56,7 +56,8 @@ def step(
     def loss(model: TwoTower) -> jax.Array:
         items = model.item(ids, features.items, key)
         users = model.user(items, history, features.users)
-        scores = model.scores(users, items)
-        return in_batch_softmax(scores, log_q, weights, targets, targets != PAD) + model.penalty()
+        some = slice(targets.size)  # the first items hold all targets, and only these compete
+        scores = model.scores(users, items[some])
+        return in_batch_softmax(scores, log_q[some], weights[some], targets, targets != PAD) + model.penalty()
 
     optimiser.update(model, nnx.grad(loss, argnums=nnx.DiffState(0, optimiser.wrt))(model))
