@@ -4,6 +4,7 @@
                      arrays.safetensors   graph, priors, contexts, centroids
                      items.parquet        item_id and whatever columns the catalogue has, in item-number order
                      users.parquet        user_id, in the order of the contexts
+                     *.onnx, …            optional, read by who asks for them (`bandit.models`)
 
 Roots are anything fsspec opens: a folder, s3://…, gs://….
 """
@@ -11,7 +12,8 @@ Roots are anything fsspec opens: a folder, s3://…, gs://….
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from io import BytesIO
 
@@ -28,6 +30,7 @@ from bandit.context import UNIT, Context
 from bandit.graph import Graph
 from bandit.lineage import Ancestor
 from bandit.manifest import SCHEMA_VERSION, Manifest
+from bandit.models import MODELS
 from bandit.prior import Prior
 
 MANIFEST, ARRAYS, ITEMS, USERS = "manifest.json", "arrays.safetensors", "items.parquet", "users.parquet"
@@ -55,6 +58,7 @@ class Bundle:
         items: J rows with `item_id` (string, unique).
         users: U rows with `user_id` (string, unique).
         parents: int32[C], each cluster's parent in `manifest.parent_version`, -1 for none; empty without one.
+        models: contents of the optional files (`bandit.models`) by name: those that it has and that were asked for.
     """
 
     manifest: Manifest
@@ -68,6 +72,7 @@ class Bundle:
     items: pa.Table
     users: pa.Table
     parents: NDArray[np.int32]
+    models: Mapping[str, bytes] = field(default_factory=dict)
 
     @cached_property
     def item_ids(self) -> list[str]:
@@ -120,6 +125,7 @@ def write(bundle: Bundle, root: str) -> str:
         ARRAYS: safetensors.numpy.save(_arrays(bundle)),
         ITEMS: _parquet(bundle.items),
         USERS: _parquet(bundle.users),
+        **bundle.models,
     }
     checksums = {name: _checksum(content) for name, content in files.items()}
     manifest = bundle.manifest.model_copy(update={"checksums": checksums | {MANIFEST: _UNSIGNED}})
@@ -158,8 +164,12 @@ def read_manifest(root: str, version: str) -> Manifest:
     return manifest
 
 
-def load(root: str, version: str) -> Bundle:
-    """Read a bundle whole, verifying every checksum and that its parts agree.
+def load(root: str, version: str, models: Iterable[str] = ()) -> Bundle:
+    """Read a bundle, verifying every checksum of what is read and that its parts agree.
+
+    Args:
+        root, version: where it is.
+        models: the optional files to read as well, as far as the bundle has them.
 
     Raises:
         BundleError: a file is missing or damaged, or the format is unknown.
@@ -181,6 +191,7 @@ def load(root: str, version: str) -> Bundle:
             items=pq.read_table(BytesIO(contents[ITEMS])),
             users=pq.read_table(BytesIO(contents[USERS])),
             parents=arrays["parents"],
+            models={name: _verified(root, manifest, name) for name in models if name in manifest.checksums},
         )
     except (KeyError, ValueError, pa.ArrowInvalid, safetensors.SafetensorError) as error:
         raise BundleError(f"{where}: {error}") from error
@@ -290,6 +301,7 @@ def _check(bundle: Bundle) -> None:
         and _within(bundle.population.clusters, counts.clusters),
         "parents": len(bundle.parents) == (0 if bundle.manifest.parent_version is None else counts.clusters)
         and _injective(bundle.parents),
+        "models": set(bundle.models) <= set(MODELS),
         "prior": bool(
             ((bundle.prior.probability >= 0) & (bundle.prior.probability <= 1)).all()
             and (bundle.prior.strength > 0).all()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -25,6 +25,30 @@ class Counts(BaseModel):
     clusters_per_user: int = Field(ge=1, le=32)
 
 
+class Column(BaseModel):
+    """How a column of a table becomes a feature.
+
+    Words are hashed (`offline.features.tokens`); a number x becomes (sign(x)·log(1 + |x|) − mean) / deviation.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    kind: Literal["words", "number"]
+    mean: float = 0.0
+    deviation: float = Field(1.0, gt=0)
+
+
+class Reading(BaseModel):
+    """How rows of a table are read by the networks: its columns in the order of their inputs, words before numbers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    buckets: int = Field(ge=2)
+    words_per_row: int = Field(ge=1)
+    columns: list[Column]
+
+
 class Manifest(BaseModel):
     """What `manifest.json` holds.
 
@@ -44,6 +68,8 @@ class Manifest(BaseModel):
     informed_prior: bool = True
     reward_table: dict[str, Share] = {"click": 1.0}
     examination_table: list[Share] = []
+    item_features: Reading | None = None
+    user_features: Reading | None = None
     config: dict[str, Any] = {}
     metrics: dict[str, Any] = {}
     git_commit: str | None = None

@@ -26,6 +26,7 @@ from offline.config import Build, Config, Evaluate, Prepare, Publish, Train
 from offline.data import dataset, tables
 from offline.errors import DataError
 from offline.evaluation import evaluation
+from offline.export import networks
 
 PREPARE, TRAIN, BUILD, REPORT, PUBLISH = "prepare", "train", "build", "report", "publish"
 _STEP = "step.json"
@@ -65,8 +66,10 @@ class Pipeline:
 
     def train(self, config: Train) -> None:
         """Train the towers and embed all users and items."""
-        from offline.text import encoder  # noqa: PLC0415  scikit-learn takes its time too
-        from offline.training import search  # noqa: PLC0415  JAX takes seconds to import, and most commands do without
+        # JAX and scikit-learn take seconds to import, and most commands do without.
+        from offline.export import towers  # noqa: PLC0415
+        from offline.text import encoder  # noqa: PLC0415
+        from offline.training import search  # noqa: PLC0415
 
         before = self._finished(PREPARE)
 
@@ -76,6 +79,7 @@ class Pipeline:
             with Progress(*columns, console=self.console) as progress:
                 trained = search.train(data, config, folder / "checkpoints", progress)
             vectors.save(trained.vectors, folder / _VECTORS)
+            networks.save(towers.networks(data, trained, config), folder)
             if trained.text is not None:
                 encoder.save(trained.text, folder / _TEXT)
             return {
@@ -121,7 +125,7 @@ class Pipeline:
         def action(folder: Path) -> dict[str, Any]:  # noqa: ARG001
             provenance = {name: step["config"] for name, step in steps.items()}
             metrics = {name: step["result"] for name, step in steps.items() if name in {TRAIN, REPORT}}
-            draft = publishing.read_draft(self.work / BUILD)
+            draft = publishing.equip(publishing.read_draft(self.work / BUILD), networks.load(self.work / TRAIN))
             return {"version": publishing.publish(draft, root, config, provenance, metrics, self.console.print)}
 
         done = self._read(PUBLISH)

@@ -22,6 +22,7 @@ from offline.clustering import cluster
 from offline.config import Build, Publish
 from offline.data.dataset import Dataset
 from offline.data.timelines import popularity
+from offline.export.networks import Networks
 from offline.graph_builder import believe, draw
 from offline.matching import match
 from offline.vectors import Vectors
@@ -61,6 +62,12 @@ def assemble(dataset: Dataset, vectors: Vectors, config: Build) -> Bundle:
     )
 
 
+def equip(draft: Bundle, networks: Networks) -> Bundle:
+    """A draft with its networks."""
+    readings = {"item_features": networks.item_features, "user_features": networks.user_features}
+    return replace(draft, manifest=draft.manifest.model_copy(update=readings), models=networks.models)
+
+
 class Descent(NamedTuple):
     """Whom a bundle descends from (int32[C], empty without a parent), what that carries over, and in words."""
 
@@ -88,6 +95,7 @@ def publish(
     """
     manifest, now = draft.manifest, datetime.now(UTC)
     sums = [manifest.checksums[name] for name in (bundles.ARRAYS, bundles.ITEMS, bundles.USERS)]
+    sums += [hashlib.sha256(draft.models[name]).hexdigest() for name in sorted(draft.models)]
     content = json.dumps([sums, config.model_dump(), provenance, metrics]).encode()
     version = f"{now:%Y%m%dT%H%M%SZ}-{hashlib.sha256(content).hexdigest()[:8]}"
     if exists(root, version):

@@ -37,7 +37,7 @@ class HiformerItemTower(nnx.Module):
         """See the class."""
         if key is not None:
             ids = jnp.where(jax.random.bernoulli(key, self.id_dropout, ids.shape), UNKNOWN, ids)
-        task = jnp.broadcast_to(self.task[...], (len(ids), *self.task.shape))
+        task = jnp.broadcast_to(self.task[...], (ids.shape[0], *self.task.shape))
         tokens = jnp.concatenate([task, self.embedding(ids)[:, None], self.features(fields)], axis=1)
         together = EMBEDDING * self.output(self.body(tokens))[:, 0]
         return unit(tokens[:, 1:].sum(axis=1) + together)

@@ -34,8 +34,14 @@ class HiformerUserTower(nnx.Module):
 
     def __call__(self, items: jax.Array, history: jax.Array, fields: Fields) -> jax.Array:
         """See the class."""
-        pooled = self.history(items, history)
-        tasks = jnp.broadcast_to(self.tasks[...], (len(history), *self.tasks.shape))
+        return self._interests(self.history(items, history), fields)
+
+    def of(self, history: jax.Array, fields: Fields) -> jax.Array:
+        """The same of a history's own vectors, float32[B, N, D]; rows of zeros past the end."""
+        return self._interests(self.history.of(history), fields)
+
+    def _interests(self, pooled: jax.Array, fields: Fields) -> jax.Array:
+        tasks = jnp.broadcast_to(self.tasks[...], (pooled.shape[0], *self.tasks.shape))
         tokens = jnp.concatenate([tasks, pooled, self.features(fields)], axis=1)
         together = self.output(self.body(tokens)) / jnp.sqrt(pooled.shape[-1])  # a unit vector has entries this small
         return unit(pooled + together)

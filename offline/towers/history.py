@@ -30,3 +30,12 @@ class HistoryTower(nnx.Module):
         shares = jnp.zeros((len(history), len(items))).at[rows, history].add(weights / jnp.maximum(total, 1e-9))
         pooled = shares @ items
         return jnp.where(total > 0, pooled, self.empty[...])
+
+    def of(self, history: jax.Array) -> jax.Array:
+        """The same of a history's own vectors, float32[B, N, D]; rows of zeros past the end."""
+        there = jnp.any(history != 0, axis=-1)
+        places = self.place[...][jnp.cumsum(there.astype(jnp.int32), axis=1) - 1]
+        weights = jnp.where(there, jnp.exp(places), 0.0)
+        total = jnp.sum(weights, axis=1, keepdims=True)
+        pooled = jnp.einsum("bn,bnd->bd", weights / jnp.maximum(total, 1e-9), history)
+        return jnp.where(total > 0, pooled, self.empty[...])

@@ -31,6 +31,15 @@ class HistoryPooling(nnx.Module):
         pooled = jnp.einsum("bnk,bnd->bkd", weights, items[history])
         return jnp.where(there.any(axis=1)[..., None], pooled, self.empty[...])
 
+    def of(self, history: jax.Array) -> jax.Array:
+        """The same of a history's own vectors, float32[B, N, D]; rows of zeros past the end."""
+        there = jnp.any(history != 0, axis=-1, keepdims=True)
+        places = self.places[...][jnp.cumsum(there[..., 0].astype(jnp.int32), axis=1) - 1]
+        wanted = history @ self.queries[...].T + places
+        weights = jax.nn.softmax(jnp.where(there, wanted, -1e9), axis=1) * there
+        pooled = jnp.einsum("bnk,bnd->bkd", weights, history)
+        return jnp.where(there.any(axis=1)[..., None], pooled, self.empty[...])
+
     def disagreement(self) -> jax.Array:
         """Σ over pairs of cos(q_h, q_h′): small where the tokens look for different things.
 

@@ -34,7 +34,7 @@ class Preprocess(nnx.Module):
 
     def __call__(self, fields: Fields) -> jax.Array:
         """See the class."""
-        rows = len(fields.numbers)
+        rows = fields.numbers.shape[0]
         tokens = [jnp.zeros((rows, 0, self.width))]
         if self.words is not None:
             tokens += [self.words(jnp.asarray(column))[:, None] for column in fields.words]

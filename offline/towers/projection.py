@@ -41,7 +41,7 @@ class Composite(nnx.Module):
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
         """See the class."""
-        flat = tokens.reshape(len(tokens), -1)
+        flat = tokens.reshape(tokens.shape[0], -1)
         for factor in self.factors:
             flat = flat @ factor[...] / jnp.sqrt(flat.shape[-1])
-        return flat.reshape(len(tokens), *self.bias.shape) + self.bias[...]
+        return flat.reshape(tokens.shape[0], *self.bias.shape) + self.bias[...]

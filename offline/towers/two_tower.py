@@ -30,6 +30,10 @@ class User(Protocol):
         """See the class."""
         ...
 
+    def of(self, history: jax.Array, features: Any, /) -> jax.Array:
+        """The same of a history's own vectors, float32[B, N, D]; rows of zeros past the end."""
+        ...
+
 
 class TwoTower(nnx.Module):
     """p(item | user) ∝ exp(max_h ⟨user_h, item⟩ / τ), with τ learned.

@@ -23,6 +23,12 @@ class UserTower(nnx.Module):
 
     def __call__(self, items: jax.Array, history: jax.Array, tokens: jax.Array) -> jax.Array:
         """See the class."""
-        pooled = self.history(items, history)
+        return self._interests(self.history(items, history), tokens)
+
+    def of(self, history: jax.Array, tokens: jax.Array) -> jax.Array:
+        """The same of a history's own vectors, float32[B, N, D]; rows of zeros past the end."""
+        return self._interests(self.history.of(history), tokens)
+
+    def _interests(self, pooled: jax.Array, tokens: jax.Array) -> jax.Array:
         both = jnp.concatenate([pooled, self.features(tokens)], axis=-1)
         return unit(pooled + self.output(nnx.gelu(self.inner(both))))[:, None, :]

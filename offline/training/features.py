@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from bandit.manifest import Reading
 from offline.config import Train
 from offline.data.dataset import Dataset
 from offline.data.timelines import Timelines, popularity
@@ -31,14 +32,18 @@ def describe(dataset: Dataset, timelines: Timelines, config: Train, text: Encode
         config: how features are read.
         text: as `text_encoder` fits it to the same timelines; None for towers that read words alone.
     """
-    items = popularity(timelines, len(dataset.items)) > 0
-    users = np.bincount(timelines.users, minlength=len(dataset.users)) > 0
-    buckets, width = config.feature_buckets, config.tokens_per_row
-    read: Callable[..., Any] = fields.fields if config.tower == "hiformer" else tokens.bags
-    found = read(dataset.items, "item_id", items, buckets, width)
+    if config.tower != "hiformer":
+        buckets, width = config.feature_buckets, config.tokens_per_row
+        known_items, known_users = _known(dataset, timelines)
+        return Features(
+            tokens.bags(dataset.items, "item_id", known_items, buckets, width),
+            tokens.bags(dataset.users, "user_id", known_users, buckets, width),
+        )
+    of_items, of_users = readings(dataset, timelines, config)
+    items = fields.read(dataset.items, of_items)
     if text is not None:
-        found = found._replace(vectors=(text.encode(columns.texts(dataset.items, "item_id")),))
-    return Features(found, read(dataset.users, "user_id", users, buckets, width))
+        items = items._replace(vectors=(text.encode(columns.texts(dataset.items, "item_id")),))
+    return Features(items, fields.read(dataset.users, of_users))
 
 
 def text_encoder(dataset: Dataset, timelines: Timelines, config: Train) -> Encoder | None:
@@ -47,3 +52,21 @@ def text_encoder(dataset: Dataset, timelines: Timelines, config: Train) -> Encod
         return None
     sold = popularity(timelines, len(dataset.items)) > 0
     return encoder.fit(config.text, columns.texts(dataset.items.filter(sold), "item_id"))
+
+
+def readings(dataset: Dataset, timelines: Timelines, config: Train) -> tuple[Reading, Reading]:
+    """How items and users are read for Hiformers."""
+    buckets, width = config.feature_buckets, config.tokens_per_row
+    known_items, known_users = _known(dataset, timelines)
+    return (
+        fields.learn(dataset.items, "item_id", known_items, buckets, width),
+        fields.learn(dataset.users, "user_id", known_users, buckets, width),
+    )
+
+
+def _known(dataset: Dataset, timelines: Timelines) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """bool[J] and bool[U], the items and users of `timelines`."""
+    return (
+        np.bincount(timelines.items, minlength=len(dataset.items)) > 0,
+        np.bincount(timelines.users, minlength=len(dataset.users)) > 0,
+    )

@@ -16,18 +16,21 @@ from offline.config import Train
 from offline.data import timelines as tl
 from offline.data.dataset import Dataset, microseconds
 from offline.text.encoder import Encoder
-from offline.training.features import describe, text_encoder
+from offline.towers.two_tower import TwoTower
+from offline.training.features import Features, describe, text_encoder
 from offline.training.loop import Training
 from offline.training.validation import Validation
 from offline.vectors import Vectors
 
 
 class Trained(NamedTuple):
-    """What training gives: vectors of all items and users, and the search's record, one entry an epoch.
+    """What training gives: the model, what it reads, its vectors of all items and users, and the search's record.
 
-    `text` is what made vectors of the items' text, if anything did.
+    The record has one entry an epoch. `text` is what made vectors of the items' text, if anything did.
     """
 
+    model: TwoTower
+    features: Features
     vectors: Vectors
     text: Encoder | None
     validation_recall: list[float]
@@ -55,4 +58,4 @@ def train(dataset: Dataset, config: Train, folder: Path, progress: Progress) -> 
     final = Training(dataset.timelines, len(dataset.items), features, config, folder / "final")
     final.run(epochs, progress, "final")
     vectors = final.embed(dataset.timelines, np.arange(len(dataset.users), dtype=np.int32))
-    return Trained(vectors, text, recalls, len(validation.users), epochs)
+    return Trained(final.model, features, vectors, text, recalls, len(validation.users), epochs)

@@ -22,6 +22,7 @@ from bandit.bundle import (
     write,
 )
 from bandit.context import UNIT, Context
+from bandit.models import FEATURES, MODELS, RANKER_USER, USER_TOWER
 from bandit.prior import Prior
 from tests.bundles import small_bundle
 
@@ -78,6 +79,23 @@ def test_what_is_written_is_loaded(root: str) -> None:
     assert loaded.users.equals(bundle.users)
     assert loaded.manifest == bundle.manifest.model_copy(update={"checksums": loaded.manifest.checksums})
     assert read_manifest(root, VERSION) == loaded.manifest
+
+
+def test_models_are_read_by_who_asks_for_them_and_verified(root: str) -> None:
+    models = {USER_TOWER: b"tower", FEATURES: b"arrays"}
+    write(dataclasses.replace(small_bundle(), models=models), root)
+    assert load(root, VERSION).models == {}
+    assert load(root, VERSION, [USER_TOWER, RANKER_USER]).models == {USER_TOWER: b"tower"}
+    assert load(root, VERSION, MODELS).models == models
+    rewrite(root, FEATURES, b"array?")
+    load(root, VERSION, [USER_TOWER])
+    with pytest.raises(BundleError, match=FEATURES):
+        load(root, VERSION, MODELS)
+
+
+def test_a_bundle_of_an_unknown_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="models"):
+        write(dataclasses.replace(small_bundle(), models={ARRAYS: b""}), str(tmp_path))
 
 
 def test_ids_lead_to_numbers_rows_and_contexts() -> None:

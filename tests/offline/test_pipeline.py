@@ -8,6 +8,7 @@ from rich.console import Console
 
 from bandit import bundle as bundles
 from bandit.context import UNIT
+from bandit.models import FEATURES, ITEM_TOWER, USER_TOWER
 from offline import pipeline
 from offline.config import Build, Config, Evaluate, Prepare, Publish
 from offline.errors import DataError
@@ -51,6 +52,7 @@ def test_leaves_a_bundle_with_its_configuration_and_metrics(finished: Path, conf
     assert manifest.config["prepare"]["test_start"] == "2024-03-21T00:00:00Z"
     assert manifest.metrics["report"]["tasks"]["all"]["towers"]["recall"]["5"] > 0
     assert manifest.metrics["train"]["epochs"] == 1
+    assert {USER_TOWER, ITEM_TOWER, FEATURES} <= set(manifest.checksums)
     assert {"metrics.json", "report.md", "recall.png"} <= {path.name for path in (finished / "build/report").iterdir()}
 
 
@@ -64,6 +66,8 @@ def test_users_of_several_interests_reach_every_item(config: Config, tmp_path: P
     assert bundle.manifest.config["train"]["interests"] == 2
     red, green, new = encoder.load(tmp_path / "build/train/text.safetensors").encode(["RED", "GREEN", "a red one"])
     assert new @ red > new @ green
+    assert bundle.manifest.item_features is not None
+    assert [column.name for column in bundle.manifest.item_features.columns] == ["description", "price"]
 
 
 def test_does_again_what_changed_and_what_rests_on_it(finished: Path, config: Config) -> None:

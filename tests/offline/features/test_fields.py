@@ -2,6 +2,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from bandit.manifest import Reading
+from offline.features import fields as reading
 from offline.features.fields import fields
 from offline.features.tokens import EMPTY, bags
 
@@ -46,7 +48,22 @@ def test_numbers_are_normalised_by_the_rows_one_may_learn_from_and_missing_ones_
 
 
 def test_without_anything_to_learn_from_numbers_tell_nothing() -> None:
-    assert (read(np.zeros(4, dtype=bool))[1] == 0).all()
+    assert read(np.zeros(4, dtype=bool))[1].shape == (4, 0)
+
+
+def test_what_was_learned_survives_json_and_reads_other_tables_alike() -> None:
+    learned = reading.learn(TABLE, "item_id", ALL, 1000, 8)
+    assert [(column.name, column.kind) for column in learned.columns] == [
+        ("title", "words"),
+        ("tags", "words"),
+        ("price", "number"),
+        ("stock", "number"),
+    ]
+    part = TABLE.slice(1, 1)
+    words, numbers, _ = reading.read(part, Reading.model_validate_json(learned.model_dump_json()))
+    whole = fields(TABLE, "item_id", ALL, 1000, 8)
+    assert set(words[0][0]) == set(whole.words[0][1]) - {EMPTY}
+    assert np.array_equal(numbers[0], whole.numbers[1])
 
 
 def test_a_table_of_ids_alone_has_no_fields() -> None:

@@ -28,6 +28,12 @@ def test_mixes_the_items_that_are_there_by_what_each_query_looks_for_and_by_plac
             assert np.allclose(mixtures[row, token], expected, atol=1e-5)
 
 
+def test_the_items_own_vectors_give_the_same() -> None:
+    found = pooling()
+    vectors = jnp.where((HISTORY != PAD)[..., None], ITEMS[HISTORY], 0)
+    assert np.allclose(found.of(vectors), run(found, ITEMS, HISTORY), atol=1e-5)
+
+
 def test_an_empty_history_is_learned() -> None:
     found = pooling()
     assert np.allclose(run(found, ITEMS, HISTORY)[3], found.empty[...])

@@ -1,0 +1,1 @@
+"""Export: trained networks as ONNX, which a server runs without JAX."""
