@@ -105,6 +105,30 @@ class Text(_Section):
     dimension: Positive = 64
 
 
+class Density(_Section):
+    """What an item's targets count in the loss, so that more than the popular is learned.
+
+    Kind `inverse_frequency`: each item as much as any other, from the start. `density`: against the density of items in
+    the space of trained towers, once. `iterative`: the same in rounds, masses moving by 1 − β, until they move by less
+    than δ (of the mean mass). The density is that of `draws` items with noise (in units of the items' spread), found by
+    the distance to the k-th of them (`knn`, k = `neighbours`), by kernels on 8 main components (`pca_kde`) or on all
+    (`kde`: the paper's, for vectors of few dimensions). `calibrate` trains the user tower once more without weights.
+    """
+
+    kind: Literal["none", "inverse_frequency", "density", "iterative"] = "none"
+    estimator: Literal["knn", "pca_kde", "kde"] = "knn"
+    neighbours: Positive = 50
+    draws: Positive = 10_000
+    noise: Annotated[float, Field(ge=0)] = 0.1
+    clip: Annotated[float, Field(ge=1)] = 10.0
+    beta: Annotated[float, Field(ge=0, lt=1)] = 0.8
+    delta: Annotated[float, Field(ge=0)] = 0.05
+    rounds: Positive = 5
+    epochs: Positive = 5
+    learning_rate_share: Annotated[float, Field(gt=0, le=1)] = 0.25
+    calibrate: bool = True
+
+
 class Train(_Section):
     """The two towers and their training.
 
@@ -116,6 +140,7 @@ class Train(_Section):
     interests: Annotated[int, Field(ge=1, le=16)] = 4
     disagreement: Annotated[float, Field(ge=0)] = 0.0
     hiformer: Hiformer = Hiformer()
+    density: Density = Density()
     text: Text = Text()
     dimension: Positive = 128
     history_length: Positive = 200

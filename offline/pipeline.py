@@ -83,7 +83,7 @@ class Pipeline:
             if trained.text is not None:
                 encoder.save(trained.text, folder / _TEXT)
             return {
-                "validation_recall": trained.validation_recall,
+                "validation_recall": trained.records,
                 "validation_users": trained.validation_users,
                 "epochs": trained.epochs,
             }

@@ -48,10 +48,15 @@ def embed(
         histories: int32[U, L], item numbers, the latest first, PAD past the end.
         user_features: U rows.
     """
-    items = np.concatenate([np.asarray(_items(model, *chunk)) for chunk in _chunks(ids, item_features)])[: len(ids)]
+    items = embed_items(model, ids, item_features)
     users = [np.asarray(_users(model, items, *chunk)) for chunk in _chunks(histories, user_features)]
     temperature = float(jnp.exp(model.log_temperature[...]))
     return Vectors(np.concatenate(users)[: len(histories)], items, temperature)
+
+
+def embed_items(model: TwoTower, ids: NDArray[np.int32], features: Any) -> NDArray[np.float32]:
+    """float32[J, D]: run the item tower alone; the arguments are those of `embed`."""
+    return np.concatenate([np.asarray(_items(model, *chunk)) for chunk in _chunks(ids, features)])[: len(ids)]
 
 
 def save(vectors: Vectors, path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -15,7 +16,7 @@ from flax import nnx
 from numpy.typing import NDArray
 from rich.progress import Progress
 
-from offline import vectors
+from offline import density_weighting, vectors
 from offline.batches import Batches
 from offline.config import Train
 from offline.data import timelines as tl
@@ -25,6 +26,24 @@ from offline.training.checkpoints import Checkpoints
 from offline.training.features import Features
 from offline.training.step import ALL, adamw, step
 from offline.vectors import Vectors, take
+
+
+class Stage(NamedTuple):
+    """Some epochs in a row with the same weights.
+
+    Attributes:
+        name: of its folder, unique in a training; shown.
+        optimiser: of what it moves.
+        mass: float64[J], each item's share of the loss, as `density_weighting` says.
+        epochs: at most.
+        patience: epochs in a row that may bring nothing better.
+    """
+
+    name: str
+    optimiser: nnx.Optimizer[TwoTower]
+    mass: NDArray[np.float64]
+    epochs: int
+    patience: int
 
 
 class Training:
@@ -41,38 +60,55 @@ class Training:
             config.seed,
         )
         self.model = TwoTower(num_items, features.items, features.users, config, config.seed)
-        optimiser = adamw(config.learning_rate, config.weight_decay, config.max_epochs * len(self.batches))
-        self.optimiser = nnx.Optimizer(self.model, optimiser, wrt=ALL)
+        self.epochs = 0
+        """Done in the stages that have ended."""
+
+    def optimiser(self, learning_rate: float, epochs: int | None = None, which: Any = ALL) -> nnx.Optimizer[TwoTower]:
+        """A new optimiser of some of the parameters; its learning rate falls to 0 in so many epochs, or stays."""
+        steps = None if epochs is None else epochs * len(self.batches)
+        return nnx.Optimizer(self.model, adamw(learning_rate, self.config.weight_decay, steps), wrt=which)
 
     def run(
-        self, epochs: int, progress: Progress, title: str, validate: Callable[[Training], float] | None = None
+        self, stage: Stage, progress: Progress, title: str, validate: Callable[[Training], float] | None = None
     ) -> list[float]:
-        """Train, from the last checkpoint if there is one, and return what `validate` said after each epoch.
+        """Train through a stage, from its last checkpoint if there is one.
 
-        With `validate` it ends early, once `patience` epochs in a row brought nothing better.
+        With `validate` it ends early, once `patience` epochs in a row brought nothing better, and the model and the
+        optimiser are left as they were after the best epoch.
+
+        Returns:
+            What `validate` said after each epoch.
         """
-        with Checkpoints(self.folder, (self.model, self.optimiser)) as checkpoints:
-            at, record = checkpoints.restore()
+        folder, modules = self.folder / stage.name, (self.model, stage.optimiser)
+        self.batches.weights = density_weighting.example_weights(stage.mass, self.batches.frequencies)
+        with Checkpoints(folder / "last", modules) as last, Checkpoints(folder / "best", modules) as best:
+            at, record = last.restore()
             per_epoch = len(self.batches)
-            bar = progress.add_task(title, total=epochs * per_epoch, completed=at)
+            bar = progress.add_task(title, total=stage.epochs * per_epoch, completed=at)
             key = jax.random.key(self.config.seed)
-            order = self.batches.order(at // per_epoch)
-            while at < epochs * per_epoch and not self._patience_is_over(record):
+            order = self.batches.order(self.epochs + at // per_epoch)
+            while at < stage.epochs * per_epoch and not _patience_is_over(record, stage.patience):
                 epoch, number = divmod(at, per_epoch)
                 if number == 0:
-                    order = self.batches.order(epoch)
+                    order = self.batches.order(self.epochs + epoch)
                 batch = self.batches.batch(order, number)
                 features = Features(take(self.features.items, batch.items), take(self.features.users, batch.users))
-                step(self.model, self.optimiser, batch, features, jax.random.fold_in(key, at))
+                chance = jax.random.fold_in(key, self.epochs * per_epoch + at)
+                step(self.model, stage.optimiser, batch, features, chance)
                 at += 1
                 epoch_ends = at % per_epoch == 0
                 if epoch_ends and validate is not None:
                     record.append(validate(self))
                     progress.update(bar, description=f"{title}: epoch {epoch + 1}, recall {record[-1]:.4f}")
+                    if best_epoch(record) == epoch + 1:
+                        best.save(at, record)
                 if epoch_ends or at % self.config.checkpoint_steps == 0:
-                    checkpoints.save(at, record)
+                    last.save(at, record)
                 progress.update(bar, completed=at)
+            if validate is not None:
+                best.restore()
             progress.update(bar, completed=at, total=at)
+        self.epochs += at // per_epoch
         return record
 
     def embed(self, timelines: Timelines, users: NDArray[np.int32]) -> Vectors:
@@ -81,5 +117,15 @@ class Training:
         features = self.features
         return vectors.embed(self.model, self.batches.ids, features.items, histories, take(features.users, users))
 
-    def _patience_is_over(self, record: list[float]) -> bool:
-        return bool(record) and len(record) - 1 - int(np.argmax(record)) >= self.config.patience
+    def item_vectors(self) -> NDArray[np.float32]:
+        """float32[J, D], of all items, as the model stands."""
+        return vectors.embed_items(self.model, self.batches.ids, self.features.items)
+
+
+def best_epoch(record: list[float]) -> int:
+    """The epoch, counted from 1, that validation found best; the first of equals."""
+    return int(np.argmax(record)) + 1
+
+
+def _patience_is_over(record: list[float], patience: int) -> bool:
+    return bool(record) and len(record) - best_epoch(record) >= patience

@@ -18,9 +18,10 @@ from offline.training.features import Features
 
 
 @cache  # what is compiled for one training serves the next with the same settings
-def adamw(learning_rate: float, weight_decay: float, steps: int) -> optax.GradientTransformation:
-    """AdamW whose learning rate falls to 0 along a cosine, after `steps` steps."""
-    return optax.adamw(optax.cosine_decay_schedule(learning_rate, steps), weight_decay=weight_decay)
+def adamw(learning_rate: float, weight_decay: float, steps: int | None) -> optax.GradientTransformation:
+    """AdamW whose learning rate falls to 0 along a cosine, after `steps` steps; None keeps it as it is."""
+    schedule = learning_rate if steps is None else optax.cosine_decay_schedule(learning_rate, steps)
+    return optax.adamw(schedule, weight_decay=weight_decay)
 
 
 def _beside_the_item_tower(path: tuple[Any, ...], value: Any) -> bool:  # noqa: ARG001

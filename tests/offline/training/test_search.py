@@ -62,8 +62,9 @@ def test_fresh_items_are_placed_by_their_features(
 
 
 def test_takes_the_best_epoch_of_the_search(trained: Trained) -> None:
-    assert 1 <= len(trained.validation_recall) <= TRAIN.max_epochs
-    assert trained.epochs == 1 + int(np.argmax(trained.validation_recall))
+    record = trained.records["plain"]
+    assert 1 <= len(record) <= TRAIN.max_epochs
+    assert trained.epochs == {"plain": 1 + int(np.argmax(record))}
     assert trained.validation_users > 0
 
 
@@ -74,9 +75,9 @@ def test_the_same_seed_gives_the_same_bits_and_nothing_is_trained_twice(
         first = search.train(data, TRAIN, tmp_path, progress)
         assert progress.began == [0, 0]
         again = search.train(data, TRAIN, tmp_path, progress)
-        assert progress.began[3] == first.epochs * len(_batches(data))
+        assert progress.began[3] == first.epochs["plain"] * len(_batches(data))
     for other in (first, again):
-        assert other.validation_recall == trained.validation_recall
+        assert other.records == trained.records
         assert np.array_equal(other.vectors.users, trained.vectors.users)
         assert np.array_equal(other.vectors.items, trained.vectors.items)
 
@@ -87,7 +88,7 @@ def test_interests_resume_to_the_same_bits(data: Dataset, tmp_path: Path) -> Non
         first = search.train(data, short, tmp_path, progress)
         again = search.train(data, short, tmp_path, progress)
         assert progress.began[0] == 0 < progress.began[2]
-    assert again.validation_recall == first.validation_recall
+    assert again.records == first.records
     assert np.array_equal(first.vectors.users, again.vectors.users)
     assert not np.allclose(first.vectors.users[:, 0], first.vectors.users[:, 1], atol=0.1)
 
@@ -102,7 +103,7 @@ def test_goes_on_after_being_killed(prepared: Path, data: Dataset, tmp_path: Pat
     )
     command = [sys.executable, "-c", code, str(prepared), LONG.model_dump_json(), str(tmp_path / "killed")]
     process = subprocess.Popen(command)
-    while not list((tmp_path / "killed").glob("search/*[0-9]")):
+    while not list((tmp_path / "killed").glob("search/plain/last/*[0-9]")):
         assert process.poll() is None, "ended before its first checkpoint"
         time.sleep(0.01)
     process.kill()
@@ -113,7 +114,7 @@ def test_goes_on_after_being_killed(prepared: Path, data: Dataset, tmp_path: Pat
     with Watched() as progress:
         unharmed = search.train(data, LONG, tmp_path / "unharmed", progress)
     assert progress.began[0] == 0
-    assert resumed.validation_recall == unharmed.validation_recall
+    assert resumed.records == unharmed.records
     assert np.array_equal(resumed.vectors.users, unharmed.vectors.users)
     assert np.array_equal(resumed.vectors.items, unharmed.vectors.items)
 
