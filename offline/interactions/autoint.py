@@ -10,15 +10,18 @@ from flax import nnx
 class AutoInt(nnx.Module):
     """tokens float32[B, L, d] → float32[B, L · heads · d′] after as many layers of `Interacting` as asked."""
 
-    def __init__(self, tokens: int, width: int, layers: int, heads: int, head_width: int, rngs: nnx.Rngs) -> None:
+    def __init__(
+        self, tokens: int, width: int, layers: int, heads: int, head_width: int, dropout: float, rngs: nnx.Rngs
+    ) -> None:
         widths = [width] + [heads * head_width] * layers
         self.layers = nnx.List([Interacting(widths[i], heads, head_width, rngs) for i in range(layers)])
+        self.dropout = nnx.Dropout(dropout, rngs=rngs)
         self.size = tokens * widths[-1]
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
         """See the class."""
         for layer in self.layers:
-            tokens = layer(tokens)
+            tokens = self.dropout(layer(tokens))
         return tokens.reshape(len(tokens), -1)
 
 

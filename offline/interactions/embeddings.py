@@ -34,14 +34,12 @@ class Embeddings(nnx.Module):
     def __call__(self, ids: jax.Array, numbers: jax.Array) -> jax.Array:
         """See the class."""
         there = (ids != EMPTY)[..., None]
-        found = self.table[...][jnp.where(there[..., 0], ids + jnp.asarray(self.offsets), 0)] 
+        found = self.table[...][jnp.where(there[..., 0], ids + jnp.asarray(self.offsets), 0)]
         if max(self.columns) > 1:
             found = found * there
             ends = np.cumsum(self.columns)
             parts = [slice(end - n, end) for end, n in zip(ends, self.columns, strict=True)]
-            found = jnp.stack(
-                [found[:, part].sum(1) / jnp.maximum(there[:, part].sum(1), 1) for part in parts], axis=1
-            )
+            found = jnp.stack([found[:, part].sum(1) / jnp.maximum(there[:, part].sum(1), 1) for part in parts], axis=1)
         if self.inner is None or self.outer is None:
             return found
         dense = self.outer(nnx.relu(self.inner(numbers))).reshape(len(ids), -1, self.width)

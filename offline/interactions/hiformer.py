@@ -13,9 +13,11 @@ from offline.towers.hiformer import Hiformer as Layers
 class Hiformer(nnx.Module):
     """tokens float32[B, L, d] → float32[B, t · d]; HeteroAtt where `config.projection` is "per_token"."""
 
-    def __init__(self, tokens: int, width: int, config: Config, rngs: nnx.Rngs, tasks: int = 1) -> None:
+    def __init__(
+        self, tokens: int, width: int, config: Config, rngs: nnx.Rngs, tasks: int = 1, dropout: float = 0.0
+    ) -> None:
         self.tasks = TaskTokens(tasks, width, rngs)
-        self.layers = Layers(tasks + tokens, tasks, width, config, rngs)
+        self.layers = Layers(tasks + tokens, tasks, width, config, rngs, dropout)
         self.size = tasks * width
 
     def __call__(self, tokens: jax.Array) -> jax.Array:

@@ -63,8 +63,8 @@ class Layer(nnx.Module):
         )
         affinity = jnp.einsum("bqhk,blhk->bhql", queries, keys) / jnp.sqrt(keys.shape[-1])
         mixed = jnp.einsum("bhql,blhv->bqhv", jax.nn.softmax(affinity, axis=-1), values)
-        kept = tokens[:, :outputs] + self.dropout(self.output(mixed.reshape(*mixed.shape[:2], -1)))
-        return kept + self.dropout(self.outer(nnx.gelu(self.inner(_norm(kept)), approximate=False)))
+        kept = tokens[:, :outputs] + self.output(self.dropout(mixed.reshape(*mixed.shape[:2], -1)))
+        return kept + self.outer(self.dropout(nnx.gelu(self.inner(_norm(kept)), approximate=False)))
 
 
 def _norm(tokens: jax.Array) -> jax.Array:

@@ -19,10 +19,12 @@ from offline.towers.projection import Composite, PerToken
 class Hiformer(nnx.Module):
     """tokens float32[B, L, d], task tokens first → float32[B, t, d], the task tokens after all layers."""
 
-    def __init__(self, tokens: int, tasks: int, width: int, config: Config, rngs: nnx.Rngs) -> None:
+    def __init__(
+        self, tokens: int, tasks: int, width: int, config: Config, rngs: nnx.Rngs, dropout: float = 0.0
+    ) -> None:
         # Nobody reads the last layer's other tokens, so it does not compute them.
         outputs = [tokens] * (config.layers - 1) + [tasks]
-        self.layers = nnx.List([Layer(tokens, kept, width, config, rngs) for kept in outputs])
+        self.layers = nnx.List([Layer(tokens, kept, width, config, rngs, dropout) for kept in outputs])
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
         """See the class."""
@@ -37,7 +39,9 @@ class Layer(nnx.Module):
     Pre-norm; the norms have no parameters, since the projections after them would take these up.
     """
 
-    def __init__(self, tokens: int, outputs: int, width: int, config: Config, rngs: nnx.Rngs) -> None:
+    def __init__(
+        self, tokens: int, outputs: int, width: int, config: Config, rngs: nnx.Rngs, dropout: float = 0.0
+    ) -> None:
         self.outputs, self.heads = outputs, config.heads
         keys, values = config.heads * config.key_width, config.heads * config.value_width
         # Queries are made of all tokens where all are kept; a pruned layer asks from its task tokens alone.
@@ -50,13 +54,17 @@ class Layer(nnx.Module):
         self.output = PerToken(outputs, values, width, rngs)
         self.inner = PerToken(outputs, width, 4 * width, rngs)
         self.outer = PerToken(outputs, 4 * width, width, rngs)
+        self.dropout = nnx.Dropout(dropout, rngs=rngs) if dropout else None
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
         """See the class."""
         normed = _norm(tokens)
         asking = normed[:, : self.outputs]
-        kept = tokens[:, : self.outputs] + self.output(self._attend(asking, normed))
-        return kept + self.outer(nnx.gelu(self.inner(_norm(kept)), approximate=False))
+        kept = tokens[:, : self.outputs] + self.output(self._dropped(self._attend(asking, normed)))
+        return kept + self.outer(self._dropped(nnx.gelu(self.inner(_norm(kept)), approximate=False)))
+
+    def _dropped(self, values: jax.Array) -> jax.Array:
+        return values if self.dropout is None else self.dropout(values)
 
     def _attend(self, asking: jax.Array, tokens: jax.Array) -> jax.Array:
         """asking float32[B, q, d], tokens float32[B, L, d] → float32[B, q, heads · d_v]."""

@@ -1,0 +1,196 @@
+"""Which interaction of features tells best who will answer, and what does it cost?
+
+Method: every model is the same embeddings, an interaction and a linear head, trained alike: the same embedding size,
+Adam, step size, batch, penalty on embeddings and number of epochs at most; the epoch that is best in validation is the
+one that is tested. All have the same deep part: DCN-v2 and DLRM are made with one, AutoInt with one is the published
+AutoInt+, and Hiformer, HeteroAtt and the Transformer have it beside them; "alone" are those without. The deep part
+alone is there as well. Frappe_x1 is the public split of the BARS benchmark, on which others published figures;
+MovieLens-1M is split at random, 8 : 1 : 1, the same for all.
+
+Quality is of the test part. `seconds` are what training took of one core, without compiling and validating. A request
+is 200 candidates through the compiled model on one core; models take turns, request by request, and `ms` is a turn's
+median, `ratio` that to the Transformer of one pruned layer, as in Hiformer's paper.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import typer
+from flax import nnx
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from rich.progress import Progress
+
+from benchmarks import click_training, results
+from benchmarks.click_models import MODELS, make
+from benchmarks.click_training import Settings
+from benchmarks.data import frappe, movielens
+from benchmarks.data.clicks import AbsentDataError, Clicks
+from benchmarks.trials import Row, Trials
+from offline.interactions.click_model import ClickModel
+
+CANDIDATES = 200
+MUSTS = ("Hiformer, full rank", "AutoInt", "DCN-v2", "deep part alone")
+SIDE_SEEDS, TURNS = 3, 3
+HIFORMER = "Hiformer, full rank"
+UNIT = "Transformer, 1 layer, alone"
+"""The model whose latency is 1."""
+
+
+class DataSet(NamedTuple):
+    """How a data set is read, how models are trained on it, and what others published for the same split: AUC."""
+
+    read: Callable[[Path], Clicks]
+    settings: Settings
+    published: Mapping[str, float]
+
+
+DATASETS = {
+    "Frappe_x1": DataSet(
+        frappe.read,
+        Settings(penalty=0.05, epochs=8, learning_rate=2e-3),
+        {
+            "logistic regression": 0.9356,
+            "FM": 0.9671,
+            "DNN": 0.98405,
+            "DeepFM": 0.9842,
+            "DCN-v2": 0.9845,
+            "AutoInt+": 0.9848,
+            "FinalMLP": 0.9861,
+        },
+    ),
+    "MovieLens-1M": DataSet(movielens.read, Settings(penalty=3e-6, epochs=4), {}),
+}
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="The folder that holds frappe/ and ml-1m/.")] = Path("data"),
+    seeds: Annotated[int, typer.Option(help="Trainings of the models that are compared; others have at most 3.")] = 5,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="One seed and one epoch of three models on Frappe_x1.")
+    ] = False,
+) -> None:
+    """Train, test and time all models, and print the tables."""
+    trials = Trials("feature_interactions", quick=quick)
+    for dataset, about in list(DATASETS.items())[: 1 if quick else None]:
+        try:
+            clicks = about.read(data)
+        except AbsentDataError as error:
+            typer.echo(f"{dataset} is skipped. {error}", err=True)
+            continue
+        measure(trials, dataset, clicks, about.settings, seeds)
+    if not trials.all():
+        raise typer.Exit(1)
+    rows = report(trials)
+    folder = results.write(trials, rows, "Feature interactions", note())
+    plot(rows).savefig(folder / "feature_interactions.png", dpi=130)
+    typer.echo((folder / "feature_interactions.md").read_text())
+
+
+def measure(trials: Trials, dataset: str, clicks: Clicks, settings: Settings, seeds: int) -> None:
+    """Quality of all models with all seeds, seed by seed, then their latency."""
+    plan = [
+        (model, seed) for seed in range(seeds) for model in MODELS if seed < (seeds if model in MUSTS else SIDE_SEEDS)
+    ]
+    with Progress() as progress:
+        bar = progress.add_task(dataset, total=len(plan))
+        for model, seed in plan:
+            progress.update(bar, description=f"{dataset}: {model}, seed {seed}")
+            trials.run(dataset, model, seed, lambda: trial(clicks, model, settings, seed))  # noqa: B023
+            progress.advance(bar)
+    for turn in range(TURNS):
+        times = cache(lambda: latency(clicks))
+        for model in MODELS:
+            trials.run(f"{dataset}, a request", model, turn, lambda: times()[model])  # noqa: B023
+
+
+def trial(clicks: Clicks, model: str, settings: Settings, seed: int) -> dict[str, float]:
+    """AUC and log-loss of the test part, and what training took in seconds of one core."""
+    fitted = click_training.fit(make(clicks, model, seed), clicks, settings, seed)
+    return {**click_training.quality(fitted.model, clicks.test), "training seconds": fitted.seconds}
+
+
+def latency(clicks: Clicks, requests: int = 100) -> dict[str, dict[str, float]]:
+    """Milliseconds of a request and the ratio to UNIT, for every model: medians over requests, models taking turns."""
+    ids, numbers = (jnp.asarray(values[:CANDIDATES]) for values in (clicks.test.ids, clicks.test.numbers))
+    ready = {model: _compiled(make(clicks, model, 0), ids, numbers) for model in MODELS}
+    taken: dict[str, list[float]] = {model: [] for model in MODELS}
+    for _ in range(requests):
+        for model, answer in ready.items():
+            started = time.perf_counter()
+            answer()
+            taken[model].append(1000 * (time.perf_counter() - started))
+    unit = np.array(taken[UNIT])
+    return {
+        model: {"ms": float(np.median(found)), "ratio": float(np.median(np.array(found) / unit))}
+        for model, found in taken.items()
+    }
+
+
+def _compiled(model: ClickModel, ids: jax.Array, numbers: jax.Array) -> Callable[[], object]:
+    model.eval()  # type: ignore[no-untyped-call]
+    graph, state = nnx.split(model)
+    answer = (
+        jax.jit(lambda state, ids, numbers: nnx.merge(graph, state)(ids, numbers)).lower(state, ids, numbers).compile()
+    )
+    return lambda: answer(state, ids, numbers).block_until_ready()
+
+
+def report(trials: Trials) -> list[Row]:
+    """All rows, and how much the best Hiformer is ahead of each rival that was trained as often."""
+    pairs = [
+        trials.difference(dataset, HIFORMER, rival, "AUC")
+        for dataset in DATASETS
+        for rival in MUSTS
+        if rival != HIFORMER
+    ]
+    order = {model: place for place, model in enumerate(MODELS)}
+    rows = sorted(trials.rows(), key=lambda row: (row.dataset, order[row.model]))
+    return [*rows, *(row for row in pairs if row is not None)]
+
+
+def note() -> str:
+    """What others published for the same split, as Markdown."""
+    published = [
+        f"Published test AUC on {dataset} (BARS): "
+        + ", ".join(f"{name} {auc}" for name, auc in about.published.items())
+        for dataset, about in DATASETS.items()
+        if about.published
+    ]
+    return "Method: benchmarks/feature_interactions.py. " + ". ".join(published) + "."
+
+
+def plot(rows: list[Row]) -> Figure:
+    """AUC with intervals above; AUC against the milliseconds of a request below; a column for each data set."""
+    datasets = [dataset for dataset in DATASETS if any(row.dataset == dataset for row in rows)]
+    figure = Figure(figsize=(6 * len(datasets), 8.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(2, len(datasets), squeeze=False)
+    for (above, below), dataset in zip(grid.T, datasets, strict=True):
+        quality = {row.model: row for row in rows if row.dataset == dataset and row.metric == "AUC"}
+        taken = {row.model: row.mean for row in rows if row.dataset == f"{dataset}, a request" and row.metric == "ms"}
+        models = list(quality)
+        means, errors = [quality[model].mean for model in models], [quality[model].ci95 or 0 for model in models]
+        colours = ["#0072B2" if model.startswith("Hiformer") else "#888888" for model in models]
+        places = np.arange(len(models))[::-1]
+        above.hlines(places, np.subtract(means, errors), np.add(means, errors), colors=colours)
+        above.scatter(means, places, c=colours, zorder=2)
+        above.set(title=dataset, xlabel="test AUC, mean and 95 % interval", yticks=places, yticklabels=models)
+        for model, mean, colour in zip(models, means, colours, strict=True):
+            if model in taken:
+                below.scatter(taken[model], mean, c=colour)
+                below.annotate(model, (taken[model], mean), textcoords="offset points", xytext=(4, 3), fontsize=7)
+        below.set(xlabel=f"ms a request of {CANDIDATES} candidates, one core", ylabel="test AUC")
+    return figure
+
+
+if __name__ == "__main__":
+    typer.run(main)
