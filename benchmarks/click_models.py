@@ -20,7 +20,7 @@ from offline.interactions.interaction import Interaction
 from offline.interactions.transformer import Transformer
 
 WIDTH = 10
-UNITS = (200, 200, 200)
+UNITS = (256, 128)
 DROPOUT = 0.2
 HEADS, KEY_WIDTH, VALUE_WIDTH = 2, 8, 16
 
@@ -61,7 +61,7 @@ def _transformer(layers: int) -> Build:
 
 
 def _autoint(shape: Shape, rngs: nnx.Rngs) -> Interaction:
-    return AutoInt(shape.tokens, shape.width, 2, HEADS, VALUE_WIDTH, DROPOUT, rngs)
+    return AutoInt(shape.tokens, shape.width, 2, 1, HEADS * VALUE_WIDTH, DROPOUT, rngs)
 
 
 def _cross(shape: Shape, rngs: nnx.Rngs) -> Interaction:

@@ -53,7 +53,7 @@ def fit(model: ClickModel, clicks: Clicks, settings: Settings, seed: int) -> Fit
     """Train a model; the seed gives the order of rows."""
     batch = min(settings.batch, len(clicks.train.labels))
     steps = len(clicks.train.labels) // batch
-    optimiser = _optimiser(model, settings.learning_rate, settings.epochs * steps)
+    optimiser = adam(model, settings.learning_rate, settings.epochs * steps)
     model.train()  # type: ignore[no-untyped-call]
     graph, parameters, *others = nnx.split(model, nnx.Param, ...)
     state = (parameters, others[0], optimiser.init(parameters))
@@ -66,7 +66,7 @@ def fit(model: ClickModel, clicks: Clicks, settings: Settings, seed: int) -> Fit
     epoch = jax.jit(partial(_epoch, graph, optimiser, settings.penalty)).lower(state, rows, shuffled()).compile()
     record: list[float] = []
     best, seconds = state, 0.0
-    while len(record) < settings.epochs and len(record) - _best(record) <= PATIENCE:
+    while len(record) < settings.epochs and len(record) - _best(record) < PATIENCE:
         started = time.process_time()
         state = jax.block_until_ready(epoch(state, rows, shuffled()))  # type: ignore[no-untyped-call]
         seconds += time.process_time() - started
@@ -94,6 +94,26 @@ def quality(model: ClickModel, rows: Rows) -> dict[str, float]:
     """AUC and log-loss."""
     found = predict(model, rows)
     return {"AUC": float(roc_auc_score(rows.labels, found)), "log-loss": float(log_loss(rows.labels, found))}
+
+
+def adam(model: nnx.Module, learning_rate: float, steps: int) -> optax.GradientTransformation:
+    """Adam under which all models' matrices learn alike.
+
+    Hiformer's projections keep a matrix W as √inputs · W; so they are moved √inputs times as far, which is what Adam
+    does to a W that is kept as it is.
+    """
+    projections = {path for path, module in nnx.iter_modules(model) if isinstance(module, PerToken | Composite)}
+
+    def reach(path: tuple[Any, ...], value: Any) -> float:
+        names = tuple(getattr(part, "key", getattr(part, "name", getattr(part, "idx", None))) for part in path)
+        scaled = "bias" not in names and any(names[: len(outer)] == outer for outer in projections)
+        return float(np.sqrt(value.shape[-2])) if scaled else 1.0
+
+    reaches = jax.tree.map_with_path(reach, nnx.state(model, nnx.Param))
+    return optax.chain(
+        optax.adam(optax.cosine_decay_schedule(learning_rate, steps)),
+        optax.stateless(lambda change, _: jax.tree.map(jnp.multiply, change, reaches)),
+    )
 
 
 @nnx.jit
@@ -127,23 +147,3 @@ def _epoch(graph: Any, optimiser: Any, penalty: float, state: Any, rows: Rows, o
         return (optax.apply_updates(parameters, change), rest, moments), None
 
     return jax.lax.scan(step, state, order)[0]
-
-
-def _optimiser(model: ClickModel, learning_rate: float, steps: int) -> optax.GradientTransformation:
-    """Adam under which all models' matrices learn alike.
-
-    Hiformer's projections keep a matrix W as √inputs · W; so they are moved √inputs times as far, which is what Adam
-    does to a W that is kept as it is.
-    """
-    projections = {path for path, module in nnx.iter_modules(model) if isinstance(module, PerToken | Composite)}
-
-    def reach(path: tuple[Any, ...], value: Any) -> float:
-        names = tuple(getattr(part, "key", getattr(part, "name", getattr(part, "idx", None))) for part in path)
-        scaled = "bias" not in names and any(names[: len(outer)] == outer for outer in projections)
-        return float(np.sqrt(value.shape[-2])) if scaled else 1.0
-
-    reaches = jax.tree.map_with_path(reach, nnx.state(model, nnx.Param))
-    return optax.chain(
-        optax.adam(optax.cosine_decay_schedule(learning_rate, steps)),
-        optax.stateless(lambda change, _: jax.tree.map(jnp.multiply, change, reaches)),
-    )

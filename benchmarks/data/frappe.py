@@ -38,5 +38,5 @@ def _table(folder: Path, names: tuple[str, ...]) -> NDArray[np.int32]:
     for name in names:
         for path in (folder / f"{name}.csv", folder / f"{name}.csv.gz"):
             if path.exists():  # numpy unpacks what is gzipped
-                return np.loadtxt(path, delimiter=",", skiprows=1, dtype=np.int32)
+                return np.loadtxt(path, delimiter=",", skiprows=1, dtype=np.int32, ndmin=2)
     raise AbsentDataError(OBTAIN.format(folder=folder))

@@ -69,12 +69,13 @@ def _films(path: Path) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np
 
 
 def _ratings(folder: Path) -> NDArray[np.int64]:
-    """User, film and stars of all ratings, as int64[N, 3]."""
+    """User, film and stars of all ratings, as int64[N, 3]; the original file, or a table with a line of titles."""
     if (folder / "ratings.dat").exists():
         lines = (folder / "ratings.dat").read_text().replace("::", ",").splitlines()
         return np.loadtxt(lines, delimiter=",", usecols=(0, 1, 2), dtype=np.int64)
-    if (folder / "ratings.csv.gz").exists():
-        return np.loadtxt(folder / "ratings.csv.gz", delimiter=",", skiprows=1, dtype=np.int64)
+    for table in (folder / "ratings.csv", folder / "ratings.csv.gz"):
+        if table.exists():  # numpy unpacks what is gzipped
+            return np.loadtxt(table, delimiter=",", skiprows=1, dtype=np.int64)
     raise AbsentDataError(OBTAIN.format(folder=folder))
 
 

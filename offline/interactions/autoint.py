@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from offline.interactions.dropout import Dropout
+
 
 class AutoInt(nnx.Module):
     """tokens float32[B, L, d] → float32[B, L · heads · d′] after as many layers of `Interacting` as asked."""
@@ -15,7 +17,7 @@ class AutoInt(nnx.Module):
     ) -> None:
         widths = [width] + [heads * head_width] * layers
         self.layers = nnx.List([Interacting(widths[i], heads, head_width, rngs) for i in range(layers)])
-        self.dropout = nnx.Dropout(dropout, rngs=rngs)
+        self.dropout = Dropout(dropout, rngs)
         self.size = tokens * widths[-1]
 
     def __call__(self, tokens: jax.Array) -> jax.Array:

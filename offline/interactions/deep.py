@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from offline.interactions.dropout import Dropout
 from offline.interactions.interaction import Interaction
 
 
@@ -18,7 +19,7 @@ class Network(nnx.Module):
         sizes = [inputs, *units]
         self.layers = nnx.List([nnx.Linear(sizes[i], sizes[i + 1], rngs=rngs) for i in range(len(units))])
         self.norms = nnx.List([nnx.BatchNorm(size, momentum=0.9, rngs=rngs) for size in units])
-        self.dropout = nnx.Dropout(dropout, rngs=rngs)
+        self.dropout = Dropout(dropout, rngs)
         self.size = sizes[-1]
 
     def __call__(self, values: jax.Array) -> jax.Array:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from offline.interactions.dropout import Dropout
 from offline.interactions.task import TaskTokens
 
 
@@ -52,7 +53,7 @@ class Layer(nnx.Module):
         self.value = nnx.Linear(width, heads * value_width, rngs=rngs)
         self.output = nnx.Linear(heads * value_width, width, rngs=rngs)
         self.inner, self.outer = nnx.Linear(width, 4 * width, rngs=rngs), nnx.Linear(4 * width, width, rngs=rngs)
-        self.dropout = nnx.Dropout(dropout, rngs=rngs)
+        self.dropout = Dropout(dropout, rngs)
 
     def __call__(self, tokens: jax.Array, outputs: int) -> jax.Array:
         """See the class."""

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from offline.config import Hiformer as Config
+from offline.interactions.dropout import Dropout
 from offline.towers.projection import Composite, PerToken
 
 
@@ -54,7 +55,7 @@ class Layer(nnx.Module):
         self.output = PerToken(outputs, values, width, rngs)
         self.inner = PerToken(outputs, width, 4 * width, rngs)
         self.outer = PerToken(outputs, 4 * width, width, rngs)
-        self.dropout = nnx.Dropout(dropout, rngs=rngs) if dropout else None
+        self.dropout = Dropout(dropout, rngs) if dropout else None
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
         """See the class."""
