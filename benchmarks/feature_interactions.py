@@ -15,7 +15,7 @@ median, `ratio` that to the Transformer of one pruned layer, as in Hiformer's pa
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -39,7 +39,9 @@ from offline.interactions.click_model import ClickModel
 
 CANDIDATES = 200
 MUSTS = ("Hiformer, full rank", "AutoInt", "DCN-v2", "deep part alone")
-SIDE_SEEDS, TURNS = 3, 3
+TURNS = 3
+QUICK = ("Hiformer, full rank", "DCN-v2", "Transformer, 1 layer, alone")
+REQUEST = ", a request"
 HIFORMER = "Hiformer, full rank"
 UNIT = "Transformer, 1 layer, alone"
 """The model whose latency is 1."""
@@ -51,6 +53,14 @@ class DataSet(NamedTuple):
     read: Callable[[Path], Clicks]
     settings: Settings
     published: Mapping[str, float]
+
+
+class Plan(NamedTuple):
+    """What is measured on a data set: settings of training, and how many seeds of which models."""
+
+    dataset: str
+    settings: Settings
+    seeds: Mapping[str, int]
 
 
 DATASETS = {
@@ -67,49 +77,60 @@ DATASETS = {
             "FinalMLP": 0.9861,
         },
     ),
-    "MovieLens-1M": DataSet(movielens.read, Settings(penalty=3e-6, epochs=4), {}),
+    "MovieLens-1M": DataSet(movielens.read, Settings(penalty=1e-3, epochs=2, learning_rate=2e-3), {}),
 }
 
 
 def main(
     data: Annotated[Path, typer.Option(help="The folder that holds frappe/ and ml-1m/.")] = Path("data"),
-    seeds: Annotated[int, typer.Option(help="Trainings of the models that are compared; others have at most 3.")] = 5,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="One seed and one epoch of three models on Frappe_x1.")
-    ] = False,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each model that is compared.")] = 5,
+    side_seeds: Annotated[int, typer.Option(min=1, help="Trainings of each other model.")] = 3,
+    quick: Annotated[bool, typer.Option("--quick", help="A seed and an epoch of three models on Frappe_x1.")] = False,
 ) -> None:
     """Train, test and time all models, and print the tables."""
     trials = Trials("feature_interactions", quick=quick)
-    for dataset, about in list(DATASETS.items())[: 1 if quick else None]:
+    # What was compiled for one seed serves the others.
+    jax.config.update("jax_compilation_cache_dir", str((trials.folder / "compiled").resolve()))  # type: ignore[no-untyped-call]
+    models = {model: seeds if model in MUSTS else min(seeds, side_seeds) for model in MODELS}
+    plans = [Plan(dataset, about.settings, models) for dataset, about in DATASETS.items()]
+    if quick:
+        plans = [Plan("Frappe_x1", DATASETS["Frappe_x1"].settings._replace(epochs=1), dict.fromkeys(QUICK, 1))]
+    found = []
+    for plan in plans:
         try:
-            clicks = about.read(data)
+            found.append((plan, DATASETS[plan.dataset].read(data)))
         except AbsentDataError as error:
-            typer.echo(f"{dataset} is skipped. {error}", err=True)
-            continue
-        measure(trials, dataset, clicks, about.settings, seeds)
-    if not trials.all():
+            typer.echo(f"{plan.dataset} is skipped. {error}", err=True)
+    if not found:
         raise typer.Exit(1)
+    measure(trials, found)
     rows = report(trials)
     folder = results.write(trials, rows, "Feature interactions", note())
     plot(rows).savefig(folder / "feature_interactions.png", dpi=130)
     typer.echo((folder / "feature_interactions.md").read_text())
 
 
-def measure(trials: Trials, dataset: str, clicks: Clicks, settings: Settings, seeds: int) -> None:
-    """Quality of all models with all seeds, seed by seed, then their latency."""
-    plan = [
-        (model, seed) for seed in range(seeds) for model in MODELS if seed < (seeds if model in MUSTS else SIDE_SEEDS)
+def measure(trials: Trials, found: Sequence[tuple[Plan, Clicks]]) -> None:
+    """Latency of all models, then their quality, seed by seed, so that a run cut short has all models."""
+    for plan, clicks in found:
+        for turn in range(TURNS):
+            times = cache(lambda: latency(clicks, tuple(plan.seeds)))  # noqa: B023
+            for model in plan.seeds:
+                trials.run(f"{plan.dataset}{REQUEST}", model, turn, lambda: times()[model])  # noqa: B023
+    last = max(max(plan.seeds.values()) for plan, _ in found)
+    todo = [
+        (plan, clicks, model, seed)
+        for seed in range(last)
+        for plan, clicks in found
+        for model in plan.seeds
+        if seed < plan.seeds[model]
     ]
     with Progress() as progress:
-        bar = progress.add_task(dataset, total=len(plan))
-        for model, seed in plan:
-            progress.update(bar, description=f"{dataset}: {model}, seed {seed}")
-            trials.run(dataset, model, seed, lambda: trial(clicks, model, settings, seed))  # noqa: B023
+        bar = progress.add_task("", total=len(todo))
+        for plan, clicks, model, seed in todo:
+            progress.update(bar, description=f"{plan.dataset}: {model}, seed {seed}")
+            trials.run(plan.dataset, model, seed, lambda: trial(clicks, model, plan.settings, seed))  # noqa: B023
             progress.advance(bar)
-    for turn in range(TURNS):
-        times = cache(lambda: latency(clicks))
-        for model in MODELS:
-            trials.run(f"{dataset}, a request", model, turn, lambda: times()[model])  # noqa: B023
 
 
 def trial(clicks: Clicks, model: str, settings: Settings, seed: int) -> dict[str, float]:
@@ -118,11 +139,11 @@ def trial(clicks: Clicks, model: str, settings: Settings, seed: int) -> dict[str
     return {**click_training.quality(fitted.model, clicks.test), "training seconds": fitted.seconds}
 
 
-def latency(clicks: Clicks, requests: int = 100) -> dict[str, dict[str, float]]:
-    """Milliseconds of a request and the ratio to UNIT, for every model: medians over requests, models taking turns."""
+def latency(clicks: Clicks, models: Sequence[str], requests: int = 100) -> dict[str, dict[str, float]]:
+    """Milliseconds of a request, and the ratio to those of UNIT, one of the models: medians; models take turns."""
     ids, numbers = (jnp.asarray(values[:CANDIDATES]) for values in (clicks.test.ids, clicks.test.numbers))
-    ready = {model: _compiled(make(clicks, model, 0), ids, numbers) for model in MODELS}
-    taken: dict[str, list[float]] = {model: [] for model in MODELS}
+    ready = {model: _compiled(make(clicks, model, 0), ids, numbers) for model in models}
+    taken: dict[str, list[float]] = {model: [] for model in models}
     for _ in range(requests):
         for model, answer in ready.items():
             started = time.perf_counter()
@@ -176,7 +197,7 @@ def plot(rows: list[Row]) -> Figure:
     grid = figure.subplots(2, len(datasets), squeeze=False)
     for (above, below), dataset in zip(grid.T, datasets, strict=True):
         quality = {row.model: row for row in rows if row.dataset == dataset and row.metric == "AUC"}
-        taken = {row.model: row.mean for row in rows if row.dataset == f"{dataset}, a request" and row.metric == "ms"}
+        taken = {row.model: row.mean for row in rows if row.dataset == f"{dataset}{REQUEST}" and row.metric == "ms"}
         models = list(quality)
         means, errors = [quality[model].mean for model in models], [quality[model].ci95 or 0 for model in models]
         colours = ["#0072B2" if model.startswith("Hiformer") else "#888888" for model in models]

@@ -5,20 +5,20 @@ import pytest
 from benchmarks import feature_interactions
 from benchmarks.click_models import MODELS
 from benchmarks.click_training import Settings
-from benchmarks.feature_interactions import MUSTS, UNIT
+from benchmarks.feature_interactions import MUSTS, QUICK, UNIT, Plan
 from benchmarks.trials import Row, Trials
 from tests.benchmarks.clicks import agreeing
 
 
 def test_every_model_that_is_named_exists() -> None:
-    assert {*MUSTS, UNIT, feature_interactions.HIFORMER} <= MODELS.keys()
+    assert {*MUSTS, *QUICK, UNIT, feature_interactions.HIFORMER} <= MODELS.keys()
 
 
 def test_a_trial_has_quality_and_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feature_interactions, "MODELS", {UNIT: MODELS[UNIT]})
     monkeypatch.setattr(feature_interactions, "TURNS", 1)
     trials = Trials("feature_interactions", quick=True, root=tmp_path)
-    feature_interactions.measure(trials, "Frappe_x1", agreeing(), Settings(0.0, epochs=1, batch=64), seeds=1)
+    plan = Plan("Frappe_x1", Settings(0.0, epochs=1, batch=64), {UNIT: 1})
+    feature_interactions.measure(trials, [(plan, agreeing())])
     found = {(row.dataset, row.metric): row.mean for row in feature_interactions.report(trials)}
     assert 0 <= found["Frappe_x1", "AUC"] <= 1
     assert found["Frappe_x1", "log-loss"] > 0
