@@ -101,8 +101,8 @@ class Hiformer(_Section):
 class Text(_Section):
     """What items' columns of text become beside single words: nothing, or one vector by an encoder."""
 
-    encoder: Literal["none", "tfidf", "sentences"] = "none"
-    dimension: Positive = 64
+    encoder: Literal["none", "tfidf", "sentences"] = "tfidf"
+    dimension: Positive = 128
 
 
 class Density(_Section):
@@ -133,7 +133,8 @@ class Train(_Section):
     """The two towers and their training.
 
     The towers are Hiformers, of which a user gets as many interests as asked, or plain networks that give one;
-    `disagreement` penalises interests that look for the same items of a history.
+    `disagreement` penalises interests that look for the same items of a history, `strangeness` an item that lies
+    elsewhere when its id is not told.
     """
 
     tower: Literal["two_tower", "hiformer"] = "hiformer"
@@ -147,7 +148,8 @@ class Train(_Section):
     feature_buckets: Annotated[int, Field(ge=2)] = 4096
     tokens_per_row: Positive = 16
     hidden: Positive = 128
-    id_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    id_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    strangeness: Annotated[float, Field(ge=0)] = 5.0
     temperature: Annotated[float, Field(gt=0)] = 0.1
     visits_per_batch: Positive = 256
     targets_per_visit: Positive = 16

@@ -56,7 +56,7 @@ class TwoTower(nnx.Module):
         else:
             self.item = ItemTower(num_items, config.feature_buckets, config.dimension, config.id_dropout, rngs)
             self.user = UserTower(config.history_length, config.feature_buckets, config.dimension, config.hidden, rngs)
-        self.disagreement = config.disagreement
+        self.disagreement, self.strangeness = config.disagreement, config.strangeness
         self.log_temperature = nnx.Param(jnp.log(jnp.float32(config.temperature)))
 
     def scores(self, users: jax.Array, items: jax.Array) -> jax.Array:

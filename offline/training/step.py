@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import optax  # type: ignore[import-untyped]
 from flax import nnx
 
-from offline.batches import Batch
+from offline.batches import UNKNOWN, Batch
 from offline.data.timelines import PAD
-from offline.loss import in_batch_softmax
+from offline.loss import in_batch_softmax, strangeness
 from offline.towers.two_tower import TwoTower
 from offline.training.features import Features
 
@@ -30,6 +30,9 @@ def _beside_the_item_tower(path: tuple[Any, ...], value: Any) -> bool:  # noqa: 
 
 ALL = nnx.Param
 """What an optimiser moves: every parameter."""
+
+PART = 4
+"""One of so many items of a batch is also looked at without its id."""
 
 USER_SIDE = nnx.All(nnx.Param, _beside_the_item_tower)
 """What an optimiser moves: the user tower and the temperature, so that the items' vectors stay what they are."""
@@ -59,6 +62,18 @@ def step(
         users = model.user(items, history, features.users)
         some = slice(targets.size)  # the first items hold all targets, and only these compete
         scores = model.scores(users, items[some])
-        return in_batch_softmax(scores, log_q[some], weights[some], targets, targets != PAD) + model.penalty()
+        hit = in_batch_softmax(scores, log_q[some], weights[some], targets, targets != PAD)
+        return hit + model.penalty() + _strangeness(model, batch, features, items, key)
 
     optimiser.update(model, nnx.grad(loss, argnums=nnx.DiffState(0, optimiser.wrt))(model))
+
+
+def _strangeness(model: TwoTower, batch: Batch, features: Features, items: jax.Array, key: jax.Array) -> jax.Array:
+    """What it costs that items without an id lie elsewhere, from a part of the batch: all would take as long again."""
+    if not model.strangeness:
+        return jnp.zeros(())
+    part = jax.random.choice(jax.random.fold_in(key, 1), len(items), (-(-len(items) // PART),), replace=False)
+    fresh = model.item(
+        jnp.full(part.shape, UNKNOWN), jax.tree.map(lambda rows: jnp.asarray(rows)[part], features.items)
+    )
+    return model.strangeness * strangeness(fresh, items[part], jnp.asarray(batch.items)[part] != PAD)
