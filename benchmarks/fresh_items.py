@@ -48,14 +48,21 @@ from offline.data import dataset, tables, timelines
 from offline.data.dataset import Dataset
 from offline.data.timelines import Timelines
 from offline.evaluation import ranking
+from offline.training import stages
 from offline.training.features import describe, text_encoder
-from offline.training.loop import Training
+from offline.training.loop import Stage, Training
 from offline.vectors import Vectors
 
 DATASET = "Online Retail"
 SHARE, MIN_BUYERS, MIN_LATER, NEAREST = 0.1, 20, 5, 10
 BUILD = Build()
-SMALL: dict[str, Any] = {"dimension": 64, "interests": 1, "history_length": 50, "max_epochs": 4}
+SMALL: dict[str, Any] = {
+    "dimension": 64,
+    "interests": 1,
+    "history_length": 50,
+    "max_epochs": 4,
+    "density": {"kind": "none"},
+}
 PRICE, WORDS, TFIDF, SENTENCES, RANDOM, KNOWN = "price alone", "words", "tfidf", "sentences", "random", "as if known"
 ENCODERS = {TFIDF: {"encoder": "tfidf", "dimension": 128}, SENTENCES: {"encoder": "sentences", "dimension": 256}}
 MODELS = (RANDOM, PRICE, WORDS, TFIDF, SENTENCES, KNOWN)
@@ -139,7 +146,11 @@ def trained(shop: Shop, model: str, seed: int, *, quick: bool) -> Vectors:
     features = describe(data, data.timelines, config, text_encoder(data, data.timelines, config))
     with tempfile.TemporaryDirectory() as folder, Progress(disable=True) as progress:
         training = Training(data.timelines, len(data.items), features, config, Path(folder))
-        training.run(config.max_epochs, progress, model)
+
+        def run(stage: Stage, aim: stages.Aim) -> None:  # noqa: ARG001
+            training.run(stage, progress, model)
+
+        stages.learn(training, config, run)
     return training.embed(data.timelines, np.arange(len(data.users), dtype=np.int32))
 
 

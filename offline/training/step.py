@@ -72,8 +72,8 @@ def _strangeness(model: TwoTower, batch: Batch, features: Features, items: jax.A
     """What it costs that items without an id lie elsewhere, from a part of the batch: all would take as long again."""
     if not model.strangeness:
         return jnp.zeros(())
-    part = jax.random.choice(jax.random.fold_in(key, 1), len(items), (-(-len(items) // PART),), replace=False)
-    fresh = model.item(
-        jnp.full(part.shape, UNKNOWN), jax.tree.map(lambda rows: jnp.asarray(rows)[part], features.items)
-    )
+    first = jax.random.randint(jax.random.fold_in(key, 1), (), 0, len(items))
+    part = (first + jnp.arange(-(-len(items) // PART))) % len(items)
+    rows = jax.tree.map(lambda array: jnp.asarray(array)[part], features.items)
+    fresh = model.item(jnp.full(part.shape, UNKNOWN), rows)
     return model.strangeness * strangeness(fresh, items[part], jnp.asarray(batch.items)[part] != PAD)
