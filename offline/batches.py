@@ -12,19 +12,22 @@ from offline.data.timelines import PAD, Timelines, Visits, histories, visits
 UNKNOWN = 0
 """The id of items without training interactions; item j with some has id j + 1."""
 
-_SIZES = 8
+_SIZES, _LEAST = 8, 64
+"""A batch's lists are of one of so many lengths, multiples of at least that, so that little is compiled anew."""
 
 
 class Batch(NamedTuple):
     """B visits. Histories and targets point into the batch's own list of S items, so each is embedded once.
 
+    The first N items are the targets', which alone are scored; those that only histories hold come after.
+
     Attributes:
-        items: int32[S], item numbers, first those that are a target, then the others; PAD past the end.
+        items: int32[S], item numbers, PAD past the end of the N and past the end.
         ids: int32[S], the item tower's ids.
-        log_q: float32[S], log of the share of targets that are this item.
-        weights: float32[S], what a target counts in the loss that is this item.
+        log_q: float32[N], log of the share of targets that are this item.
+        weights: float32[N], what a target counts in the loss that is this item.
         history: int32[B, L], places in `items`, the latest first, PAD past the end.
-        targets: int32[B, T], places in `items`, PAD past the end.
+        targets: int32[B, T], places in the first N, PAD past the end.
         users: int32[B].
     """
 
@@ -62,7 +65,8 @@ class Batches:
         self.history_length = history_length
         self.targets = min(targets, int(self.visits.size.max()))
         self.seed = seed
-        self.most_distinct = min(num_items, self.size * (history_length + self.targets))
+        self.most_targets = min(num_items, self.size * self.targets)
+        self.most_others = min(num_items, self.size * history_length)
         self.ids = item_ids(timelines, num_items)
         # A visit gives at most T targets, so an item's chance to be one is T / size in large visits.
         chance = np.minimum(self.targets / self.visits.size, 1.0)
@@ -70,6 +74,7 @@ class Batches:
         self.frequencies: NDArray[np.float64] = drawn / drawn.sum()
         self.log_q = np.log(np.maximum(self.frequencies, 1e-12)).astype(np.float32)
         self.weights = np.ones(num_items, dtype=np.float32)
+        self._place = np.full(num_items + 1, PAD, dtype=np.int32)  # the last entry is PAD's own
 
     def __len__(self) -> int:
         """Batches an epoch; the visits that do not fill the last one wait for another epoch's order."""
@@ -95,17 +100,21 @@ class Batches:
 
     def _embedded_once(self, history: NDArray[np.int32], targets: NDArray[np.int32], users: NDArray[np.int32]) -> Batch:
         wanted = np.unique(targets[targets != PAD])
-        distinct = np.concatenate([wanted, np.setdiff1d(history[history != PAD], wanted)])
-        # Most batches hold far fewer items than they could. S is one of eight sizes, so that little is compiled anew.
-        step = -(-self.most_distinct // _SIZES)
-        listed = min(-(-len(distinct) // step) * step, self.most_distinct)
-        items = np.full(listed, PAD, dtype=np.int32)
-        items[: len(distinct)] = distinct
-        place = np.full(len(self.ids) + 1, PAD, dtype=np.int32)  # the last entry is PAD's own
-        place[distinct] = np.arange(len(distinct))
-        return Batch(
-            items, self.ids[items], self.log_q[items], self.weights[items], place[history], place[targets], users
-        )
+        others = np.setdiff1d(history[history != PAD], wanted)
+        first = _padded(wanted, self.most_targets)
+        items = np.concatenate([first, _padded(others, self.most_others)])
+        # Entries that another batch has left are not read, so that this costs the same for any number of items.
+        self._place[wanted] = np.arange(len(wanted))
+        self._place[others] = len(first) + np.arange(len(others))
+        log_q, weights = self.log_q[first], self.weights[first]
+        return Batch(items, self.ids[items], log_q, weights, self._place[history], self._place[targets], users)
+
+
+def _padded(items: NDArray[np.int32], most: int) -> NDArray[np.int32]:
+    step = max(-(-most // _SIZES), min(most, _LEAST))
+    padded = np.full(max(1, -(-len(items) // step)) * step, PAD, dtype=np.int32)
+    padded[: len(items)] = items
+    return padded
 
 
 def item_ids(timelines: Timelines, num_items: int) -> NDArray[np.int32]:

@@ -5,13 +5,14 @@ import jax.numpy as jnp
 from flax import nnx
 
 from offline.features.tokens import EMPTY
+from offline.towers.embedding import Embedding
 
 
 class FeatureTower(nnx.Module):
     """tokens int32[..., M] → float32[..., D]; a row without tokens gives 0."""
 
     def __init__(self, buckets: int, dimension: int, rngs: nnx.Rngs) -> None:
-        self.embedding = nnx.Embed(buckets, dimension, embedding_init=nnx.initializers.normal(0.05), rngs=rngs)
+        self.embedding = Embedding(buckets, dimension, rngs)
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
         """See the class."""

@@ -9,8 +9,9 @@ from flax import nnx
 from offline.batches import UNKNOWN
 from offline.config import Train
 from offline.features.fields import Fields
+from offline.towers.embedding import EMBEDDING, Embedding
 from offline.towers.hiformer import Hiformer
-from offline.towers.preprocess import EMBEDDING, Preprocess
+from offline.towers.preprocess import Preprocess
 from offline.towers.projection import PerToken
 from offline.towers.sphere import unit
 
@@ -27,7 +28,7 @@ class HiformerItemTower(nnx.Module):
         width = config.dimension
         small = nnx.initializers.normal(EMBEDDING)
         self.task = nnx.Param(small(rngs.params(), (1, width)))
-        self.embedding = nnx.Embed(num_items + 1, width, embedding_init=small, rngs=rngs)
+        self.embedding = Embedding(num_items + 1, width, rngs)
         self.features = Preprocess(like, config.hiformer.dense_tokens, config.feature_buckets, width, rngs)
         self.body = Hiformer(2 + self.features.num_tokens, 1, width, config.hiformer, rngs)
         self.output = PerToken(1, width, width, rngs, scale=0.0)

@@ -8,9 +8,10 @@ from flax import nnx
 
 from offline.config import Train
 from offline.features.fields import Fields
+from offline.towers.embedding import EMBEDDING
 from offline.towers.hiformer import Hiformer
 from offline.towers.pooling import HistoryPooling
-from offline.towers.preprocess import EMBEDDING, Preprocess
+from offline.towers.preprocess import Preprocess
 from offline.towers.projection import PerToken
 from offline.towers.sphere import unit
 

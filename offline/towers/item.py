@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from offline.batches import UNKNOWN
+from offline.towers.embedding import Embedding
 from offline.towers.features import FeatureTower
 from offline.towers.sphere import unit
 
@@ -17,7 +18,7 @@ class ItemTower(nnx.Module):
     """
 
     def __init__(self, num_items: int, buckets: int, dimension: int, id_dropout: float, rngs: nnx.Rngs) -> None:
-        self.embedding = nnx.Embed(num_items + 1, dimension, embedding_init=nnx.initializers.normal(0.05), rngs=rngs)
+        self.embedding = Embedding(num_items + 1, dimension, rngs)
         self.features = FeatureTower(buckets, dimension, rngs)
         self.output = nnx.Linear(dimension, dimension, rngs=rngs)
         self.id_dropout = id_dropout

@@ -7,11 +7,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from offline.features.fields import Fields
+from offline.towers.embedding import EMBEDDING
 from offline.towers.features import FeatureTower
 from offline.towers.projection import PerToken
-
-EMBEDDING = 0.05
-"""Standard deviation of embeddings at the start."""
 
 
 class Preprocess(nnx.Module):

@@ -14,6 +14,7 @@ from offline.data.timelines import Timelines, popularity
 from offline.features import fields, tokens
 from offline.text import columns, encoder
 from offline.text.encoder import Encoder
+from offline.training import rows
 
 
 class Features(NamedTuple):
@@ -70,3 +71,15 @@ def _known(dataset: Dataset, timelines: Timelines) -> tuple[NDArray[np.bool_], N
         np.bincount(timelines.items, minlength=len(dataset.items)) > 0,
         np.bincount(timelines.users, minlength=len(dataset.users)) > 0,
     )
+
+
+def places(features: Any, buckets: int | None) -> tuple[NDArray[np.int32], Any]:
+    """The buckets int32[R] that some rows' words are in, and the rows with the words as places among these.
+
+    Args:
+        features: `tokens.bags` or `fields.fields` of some rows.
+        buckets: of the table of words, None where there is none.
+    """
+    words = list(features.words) if isinstance(features, fields.Fields) else [features]
+    touched, found = rows.distinct(words, buckets or 1)
+    return touched, features._replace(words=tuple(found)) if isinstance(features, fields.Fields) else found[0]

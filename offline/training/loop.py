@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from flax import nnx
 from numpy.typing import NDArray
 from rich.progress import Progress
 
@@ -24,7 +23,8 @@ from offline.data.timelines import Timelines
 from offline.towers.two_tower import TwoTower
 from offline.training.checkpoints import Checkpoints
 from offline.training.features import Features
-from offline.training.step import ALL, adamw, step
+from offline.training.optimiser import ALL, Optimiser
+from offline.training.step import step
 from offline.vectors import Vectors, take
 
 
@@ -40,7 +40,7 @@ class Stage(NamedTuple):
     """
 
     name: str
-    optimiser: nnx.Optimizer[TwoTower]
+    optimiser: Optimiser
     mass: NDArray[np.float64]
     epochs: int
     patience: int
@@ -63,10 +63,10 @@ class Training:
         self.epochs = 0
         """Done in the stages that have ended."""
 
-    def optimiser(self, learning_rate: float, epochs: int | None = None, which: Any = ALL) -> nnx.Optimizer[TwoTower]:
+    def optimiser(self, learning_rate: float, epochs: int | None = None, which: Any = ALL) -> Optimiser:
         """A new optimiser of some of the parameters; its learning rate falls to 0 in so many epochs, or stays."""
         steps = None if epochs is None else epochs * len(self.batches)
-        return nnx.Optimizer(self.model, adamw(learning_rate, self.config.weight_decay, steps), wrt=which)
+        return Optimiser(self.model, learning_rate, self.config.weight_decay, steps, which)
 
     def run(
         self, stage: Stage, progress: Progress, title: str, validate: Callable[[Training], float] | None = None

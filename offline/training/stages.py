@@ -17,7 +17,7 @@ from offline import density, density_weighting
 from offline.config import Density, Train
 from offline.density import Estimator
 from offline.training.loop import Stage, Training
-from offline.training.step import USER_SIDE
+from offline.training.optimiser import USER_SIDE
 
 Aim = Literal["all", "tail"]
 """What a stage is to bring: recall of all items, or of the tail's."""

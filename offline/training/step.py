@@ -1,71 +1,75 @@
-"""One step of training: a batch, its loss, the optimiser's move."""
+"""One step of training: a batch, its loss, the optimiser's move.
+
+A step sees a small model: for every table of embeddings it has the rows that the batch reads, so what a step costs
+depends on the batch alone, not on how many items there are.
+"""
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax  # type: ignore[import-untyped]
+import numpy as np
 from flax import nnx
+from numpy.typing import NDArray
 
 from offline.batches import UNKNOWN, Batch
 from offline.data.timelines import PAD
 from offline.loss import in_batch_softmax, strangeness
+from offline.towers.embedding import Table
 from offline.towers.two_tower import TwoTower
-from offline.training.features import Features
-
-
-@cache  # what is compiled for one training serves the next with the same settings
-def adamw(learning_rate: float, weight_decay: float, steps: int | None) -> optax.GradientTransformation:
-    """AdamW whose learning rate falls to 0 along a cosine, after `steps` steps; None keeps it as it is."""
-    schedule = learning_rate if steps is None else optax.cosine_decay_schedule(learning_rate, steps)
-    return optax.adamw(schedule, weight_decay=weight_decay)
-
-
-def _beside_the_item_tower(path: tuple[Any, ...], value: Any) -> bool:  # noqa: ARG001
-    return bool(path[0] != "item")
-
-
-ALL = nnx.Param
-"""What an optimiser moves: every parameter."""
+from offline.training import rows
+from offline.training.features import Features, places
+from offline.training.optimiser import Optimiser, name
 
 PART = 4
 """One of so many items of a batch is also looked at without its id."""
 
-USER_SIDE = nnx.All(nnx.Param, _beside_the_item_tower)
-"""What an optimiser moves: the user tower and the temperature, so that the items' vectors stay what they are."""
 
-
-@nnx.jit
-def step(
-    model: TwoTower,
-    optimiser: nnx.Optimizer[TwoTower],
-    batch: Batch,
-    features: Features,
-    key: jax.Array,
-) -> None:
+def step(model: TwoTower, optimiser: Optimiser, batch: Batch, features: Features, key: jax.Array) -> None:
     """Move the parameters that the optimiser was made for by the gradient of one batch's loss; others stay.
 
     Args:
-        model, optimiser: changed in place.
+        model, optimiser: changed in place; arrays taken out of them before are gone.
         batch: S items, B visits.
         features: of the batch's items and users.
         key: of what is random in training.
     """
-    ids, log_q, weights = map(jnp.asarray, (batch.ids, batch.log_q, batch.weights))
-    history, targets = jnp.asarray(batch.history), jnp.asarray(batch.targets)
+    sizes = {name(path): len(table[...]) for path, table in nnx.to_flat_state(nnx.state(model, Table))}
+    touched = {"item.embedding": _ids(batch, sizes["item.embedding"])}
+    touched["item.features"], items = places(features.items, sizes.get("item.features"))
+    touched["user.features"], users = places(features.users, sizes.get("user.features"))
+    _step(model, optimiser, batch, touched, Features(items, users), key)
 
-    def loss(model: TwoTower) -> jax.Array:
-        items = model.item(ids, features.items, key)
-        users = model.user(items, history, features.users)
-        some = slice(targets.size)  # the first items hold all targets, and only these compete
-        scores = model.scores(users, items[some])
-        hit = in_batch_softmax(scores, log_q[some], weights[some], targets, targets != PAD)
-        return hit + model.penalty() + _strangeness(model, batch, features, items, key)
 
-    optimiser.update(model, nnx.grad(loss, argnums=nnx.DiffState(0, optimiser.wrt))(model))
+def _ids(batch: Batch, num_rows: int) -> NDArray[np.int32]:
+    """int32[1 + S]: the rows of the items' ids, after that of no id. Padding gets rows that are not there."""
+    past = num_rows + np.arange(len(batch.ids), dtype=np.int32)
+    return np.concatenate([[rows.EMPTY], np.where(batch.items == PAD, past, batch.ids)]).astype(np.int32)
+
+
+@nnx.jit(donate_argnums=(0, 1))
+def _step(
+    model: TwoTower,
+    optimiser: Optimiser,
+    batch: Batch,
+    touched: dict[str, Any],
+    features: Features,
+    key: jax.Array,
+) -> None:
+    log_q, weights, history, targets = map(jnp.asarray, (batch.log_q, batch.weights, batch.history, batch.targets))
+    ids = jnp.arange(1, len(touched["item.embedding"]))
+
+    def loss(small: TwoTower) -> jax.Array:
+        items = small.item(ids, features.items, key)
+        users = small.user(items, history, features.users)
+        scores = small.scores(users, items[: len(log_q)])
+        hit = in_batch_softmax(scores, log_q, weights, targets, targets != PAD)
+        return hit + small.penalty() + _strangeness(small, batch, features, items, key)
+
+    gradients = nnx.grad(loss, argnums=nnx.DiffState(0, optimiser.wrt))(_small(model, touched))
+    optimiser.move(model, gradients, touched)
 
 
 def _strangeness(model: TwoTower, batch: Batch, features: Features, items: jax.Array, key: jax.Array) -> jax.Array:
@@ -74,6 +78,16 @@ def _strangeness(model: TwoTower, batch: Batch, features: Features, items: jax.A
         return jnp.zeros(())
     first = jax.random.randint(jax.random.fold_in(key, 1), (), 0, len(items))
     part = (first + jnp.arange(-(-len(items) // PART))) % len(items)
-    rows = jax.tree.map(lambda array: jnp.asarray(array)[part], features.items)
-    fresh = model.item(jnp.full(part.shape, UNKNOWN), rows)
+    described = jax.tree.map(lambda array: jnp.asarray(array)[part], features.items)
+    fresh = model.item(jnp.full(part.shape, UNKNOWN), described)
     return model.strangeness * strangeness(fresh, items[part], jnp.asarray(batch.items)[part] != PAD)
+
+
+def _small(model: TwoTower, touched: dict[str, Any]) -> Any:
+    """The model with the touched rows for its tables."""
+    parts: Any = nnx.split(model, Table, ...)
+    graph, tables, rest = parts
+    few = [
+        (path, table.replace(rows.read(table[...], touched[name(path)]))) for path, table in nnx.to_flat_state(tables)
+    ]
+    return nnx.merge(graph, nnx.from_flat_state(few), rest)

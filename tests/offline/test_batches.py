@@ -47,17 +47,22 @@ def test_each_item_is_listed_once_and_there_are_few_shapes(batches: Batches) -> 
         batch = batches.batch(order, number)
         listed = batch.items[batch.items != PAD]
         assert len(np.unique(listed)) == len(listed)
-        assert len(batch.items) - len(listed) < batches.most_distinct / 8 + 1
+        scored = len(batch.log_q)
+        assert len(batch.items) - len(listed) <= 2 * len(batches.ids)
+        targets, history = batch.targets[batch.targets != PAD], batch.history[batch.history != PAD]
+        assert set(batch.items[:scored]) - {PAD} == set(batch.items[targets])
+        assert set(batch.items[scored:]) - {PAD} == set(batch.items[history]) - set(batch.items[targets])
         shapes.add(tuple(array.shape for array in batch))
-    assert len(shapes) <= 8
+    assert len(shapes) <= 2
 
 
 def test_each_item_brings_its_weight(batches: Batches) -> None:
-    assert batches.batch(batches.order(0), 0).weights.tolist() == [1.0] * len(batches.batch(batches.order(0), 0).items)
+    assert batches.batch(batches.order(0), 0).weights.tolist() == [1.0] * len(batches.batch(batches.order(0), 0).log_q)
     batches.weights = np.arange(len(batches.weights), dtype=np.float32)
     batch = batches.batch(batches.order(0), 0)
-    there = batch.items != PAD
-    assert np.array_equal(batch.weights[there], batch.items[there])
+    scored = batch.items[: len(batch.weights)]
+    there = scored != PAD
+    assert np.array_equal(batch.weights[there], scored[there])
 
 
 def test_log_q_is_the_share_of_targets() -> None:

@@ -4,7 +4,8 @@ import pytest
 from flax import nnx
 
 from offline.features.fields import Fields
-from offline.towers.preprocess import EMBEDDING, Preprocess
+from offline.towers.embedding import EMBEDDING
+from offline.towers.preprocess import Preprocess
 from tests.offline.towers.models import filled, run
 
 WORDS = (np.array([[3, 5], [7, 0]], np.int32), np.array([[2], [0]], np.int32))

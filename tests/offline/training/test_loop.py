@@ -34,7 +34,8 @@ def test_stops_when_validation_no_longer_improves_and_keeps_the_best(training: T
         assert training.epochs == 4
         assert np.array_equal(_parameters(training), after[1])
         assert not np.array_equal(after[1], after[3])
-        assert int(stage.optimiser.step[...]) == 2 * len(training.batches)  # the optimiser's memory is that epoch's too
+        # The optimiser's memory is that epoch's too.
+        assert int(stage.optimiser.taken[...]) == 2 * len(training.batches)
         # A stage that is done is taken up as it ended.
         training.epochs = 0
         assert training.run(stage, progress, "search", validate) == record

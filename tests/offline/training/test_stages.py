@@ -11,7 +11,7 @@ from offline.data.dataset import Dataset
 from offline.training import stages
 from offline.training.features import describe
 from offline.training.loop import Stage, Training
-from offline.training.step import ALL, USER_SIDE
+from offline.training.optimiser import ALL, USER_SIDE
 from tests.offline.conftest import TRAIN
 
 
