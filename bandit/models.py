@@ -3,9 +3,10 @@
 user_tower.onnx, item_tower.onnx    the two towers
 ranker_user.onnx, ranker_item.onnx  the ranker's halves: what depends on the user alone, and the rest
 features.safetensors                all items' vectors, and items' and users' features as the networks read them
+text.safetensors                    the encoder that made vectors of the items' text (`offline.text.encoder`)
 """
 
 USER_TOWER, ITEM_TOWER = "user_tower.onnx", "item_tower.onnx"
 RANKER_USER, RANKER_ITEM = "ranker_user.onnx", "ranker_item.onnx"
-FEATURES = "features.safetensors"
-MODELS = (USER_TOWER, ITEM_TOWER, RANKER_USER, RANKER_ITEM, FEATURES)
+FEATURES, TEXT = "features.safetensors", "text.safetensors"
+MODELS = (USER_TOWER, ITEM_TOWER, RANKER_USER, RANKER_ITEM, FEATURES, TEXT)

@@ -31,7 +31,6 @@ from offline.export import networks
 PREPARE, TRAIN, BUILD, REPORT, PUBLISH = "prepare", "train", "build", "report", "publish"
 _STEP = "step.json"
 _VECTORS = "vectors.safetensors"
-_TEXT = "text.safetensors"
 
 
 class Pipeline:
@@ -68,7 +67,6 @@ class Pipeline:
         """Train the towers and embed all users and items."""
         # JAX and scikit-learn take seconds to import, and most commands do without.
         from offline.export import towers  # noqa: PLC0415
-        from offline.text import encoder  # noqa: PLC0415
         from offline.training import search  # noqa: PLC0415
 
         before = self._finished(PREPARE)
@@ -80,8 +78,6 @@ class Pipeline:
                 trained = search.train(data, config, folder / "checkpoints", progress)
             vectors.save(trained.vectors, folder / _VECTORS)
             networks.save(towers.networks(data, trained, config), folder)
-            if trained.text is not None:
-                encoder.save(trained.text, folder / _TEXT)
             return {
                 "validation_recall": trained.records,
                 "validation_users": trained.validation_users,

@@ -15,13 +15,14 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from bandit.models import FEATURES, ITEM_TOWER, USER_TOWER
+from bandit.models import FEATURES, ITEM_TOWER, TEXT, USER_TOWER
 from offline.batches import UNKNOWN
 from offline.config import Train
 from offline.data.dataset import Dataset
 from offline.export import features
 from offline.export.networks import Networks
 from offline.export.onnx import convert, feature_inputs, features_of, of_shape
+from offline.text import encoder
 from offline.towers.two_tower import TwoTower
 from offline.training.features import Features, readings
 from offline.training.search import Trained
@@ -32,6 +33,8 @@ def networks(dataset: Dataset, trained: Trained, config: Train) -> Networks:
     exported = models(trained.model, trained.features, config.dimension)
     found = features.arrays(dataset, trained.features, trained.vectors.items, config.history_length)
     exported[FEATURES] = features.pack(found)
+    if trained.text is not None:
+        exported[TEXT] = encoder.pack(trained.text)
     if config.tower != "hiformer":
         return Networks(exported)
     return Networks(exported, *readings(dataset, dataset.timelines, config))

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Protocol, Self
 
 import numpy as np
-import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
 from offline.config import Text
 from offline.text.sentences import Sentences
 from offline.text.tfidf import Tfidf
-
-_NAME = "encoder"
 
 
 class Encoder(Protocol):
@@ -55,14 +51,14 @@ def fit(config: Text, texts: Sequence[str]) -> Encoder | None:
     return _ENCODERS[config.encoder].fit(said, config.dimension)
 
 
-def save(encoder: Encoder, path: Path) -> None:
-    """Write to a safetensors file."""
-    (name,) = [name for name, kind in _ENCODERS.items() if isinstance(encoder, kind)]
-    safetensors.numpy.save_file(encoder.state(), path, {_NAME: name})
+def pack(encoder: Encoder) -> bytes:
+    """As a safetensors file; its arrays are called <encoder>/<name>."""
+    (kind,) = [name for name, known in _ENCODERS.items() if isinstance(encoder, known)]
+    return bytes(safetensors.numpy.save({f"{kind}/{name}": array for name, array in encoder.state().items()}))
 
 
-def load(path: Path) -> Encoder:
-    """Read what `save` wrote: it encodes any text as the saved one did."""
-    with safetensors.safe_open(path, "numpy") as file:
-        name = file.metadata()[_NAME]
-        return _ENCODERS[name].from_state({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
+def unpack(content: bytes) -> Encoder:
+    """From what `pack` made: it encodes any text as the packed one did."""
+    arrays = safetensors.numpy.load(content)
+    (kind,) = {name.partition("/")[0] for name in arrays}
+    return _ENCODERS[kind].from_state({name.partition("/")[2]: array for name, array in arrays.items()})

@@ -17,20 +17,22 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
 from sklearn.preprocessing import normalize
 
-BUCKETS = 1 << 15
+BUCKETS = 1 << 17
 PIECES = (3, 4)
 _WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True)
 class Tfidf:
-    """The fitted encoder.
+    """The fitted encoder: what it knows of the n buckets that it has seen; others would tell it nothing.
 
     Attributes:
-        idf: float32[B], how rare a bucket is: log((1 + n) / (1 + texts that hold it)) + 1.
-        components: float32[D, B], the right singular vectors; 0 beyond the rank of what was fitted.
+        buckets: int32[n], ascending.
+        idf: float32[n], how rare each is: log((1 + texts) / (1 + texts that hold it)) + 1.
+        components: float32[D, n], the right singular vectors; 0 beyond the rank of what was fitted.
     """
 
+    buckets: NDArray[np.int32]
     idf: NDArray[np.float32]
     components: NDArray[np.float32]
 
@@ -38,24 +40,27 @@ class Tfidf:
     def fit(cls, texts: Sequence[str], dimension: int) -> Self:
         """See `Encoder`."""
         counts = _count(texts)
+        buckets = np.unique(counts.indices)
+        counts = counts[:, buckets]
         idf = TfidfTransformer().fit(counts).idf_.astype(np.float32)
-        rank = min(dimension, len(texts), len(np.unique(counts.indices)))
-        components = np.zeros((dimension, BUCKETS), dtype=np.float32)
+        rank = min(dimension, *counts.shape)
+        components = np.zeros((dimension, len(buckets)), dtype=np.float32)
         components[:rank] = TruncatedSVD(rank, random_state=0).fit(_weigh(counts, idf)).components_
-        return cls(idf, components)
+        return cls(buckets, idf, components)
 
     @classmethod
     def from_state(cls, state: dict[str, NDArray[Any]]) -> Self:
         """See `Encoder`."""
-        return cls(state["idf"], state["components"])
+        return cls(**state)
 
     def state(self) -> dict[str, NDArray[Any]]:
         """See `Encoder`."""
-        return {"idf": self.idf, "components": self.components}
+        return {"buckets": self.buckets, "idf": self.idf, "components": self.components}
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """See `Encoder`."""
-        found: NDArray[np.float32] = normalize(_weigh(_count(texts), self.idf) @ self.components.T)
+        counts = _count(texts)[:, self.buckets]
+        found: NDArray[np.float32] = normalize(_weigh(counts, self.idf) @ self.components.T)
         return found
 
 

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from bandit import bundle as bundles
 from bandit.context import UNIT
-from bandit.models import FEATURES, ITEM_TOWER, USER_TOWER
+from bandit.models import FEATURES, ITEM_TOWER, TEXT, USER_TOWER
 from offline import pipeline
 from offline.config import Build, Config, Evaluate, Prepare, Publish
 from offline.errors import DataError
@@ -64,7 +64,8 @@ def test_users_of_several_interests_reach_every_item(config: Config, tmp_path: P
     assert (bundle.user_weights.sum(axis=1) == UNIT).all()
     assert set(bundle.graph.items.tolist()) == set(range(len(bundle.items)))
     assert bundle.manifest.config["train"]["interests"] == 2
-    red, green, new = encoder.load(tmp_path / "build/train/text.safetensors").encode(["RED", "GREEN", "a red one"])
+    content = bundles.load(str(tmp_path / "bundles"), version, [TEXT]).models[TEXT]
+    red, green, new = encoder.unpack(content).encode(["RED", "GREEN", "a red one"])
     assert new @ red > new @ green
     assert bundle.manifest.item_features is not None
     assert [column.name for column in bundle.manifest.item_features.columns] == ["description", "price"]

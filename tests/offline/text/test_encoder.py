@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -10,13 +8,12 @@ TEXTS = ["red lamp", "blue mug", "", "green glass"]
 
 
 @pytest.mark.parametrize("name", ["tfidf", "sentences"])
-def test_a_saved_encoder_encodes_new_texts_as_before(name: str, tmp_path: Path) -> None:
+def test_a_packed_encoder_encodes_new_texts_as_before(name: str) -> None:
     if name == "sentences":
         pytest.importorskip("wordllama", reason='an extra: pip install ".[sentences]"')
     fitted = encoder.fit(Text.model_validate({"encoder": name, "dimension": 3}), TEXTS)
     assert fitted is not None
-    encoder.save(fitted, tmp_path / "text.safetensors")
-    loaded = encoder.load(tmp_path / "text.safetensors")
+    loaded = encoder.unpack(encoder.pack(fitted))
     new = ["a blue lamp", "nobody said this", ""]
     assert type(loaded) is type(fitted)
     assert np.array_equal(loaded.encode(new), fitted.encode(new))
