@@ -11,7 +11,7 @@ from benchmarks.data.clicks import Clicks
 from offline.config import Hiformer as Config
 from offline.interactions.autoint import AutoInt
 from offline.interactions.click_model import ClickModel
-from offline.interactions.cross import Cross
+from offline.interactions.dcn_v2 import DcnV2
 from offline.interactions.deep import Beside, Deep
 from offline.interactions.dlrm import Dlrm
 from offline.interactions.embeddings import Embeddings
@@ -64,8 +64,8 @@ def _autoint(shape: Shape, rngs: nnx.Rngs) -> Interaction:
     return AutoInt(shape.tokens, shape.width, 2, 1, HEADS * VALUE_WIDTH, DROPOUT, rngs)
 
 
-def _cross(shape: Shape, rngs: nnx.Rngs) -> Interaction:
-    return Cross(shape.tokens, shape.width, 3, rngs)
+def _dcn_v2(shape: Shape, rngs: nnx.Rngs) -> Interaction:
+    return DcnV2(shape.tokens, shape.width, 3, UNITS, DROPOUT, rngs)
 
 
 def _dlrm(shape: Shape, rngs: nnx.Rngs) -> Interaction:
@@ -89,7 +89,7 @@ MODELS: dict[str, Build] = {
     "Transformer, 2 layers": _beside(_transformer(2)),
     "Transformer, 3 layers": _beside(_transformer(3)),
     "AutoInt": _beside(_autoint),
-    "DCN-v2": _beside(_cross),
+    "DCN-v2": _dcn_v2,
     "DLRM": _dlrm,
     "deep part alone": _deep,
     "Hiformer, full rank, alone": _hiformer("full_rank"),

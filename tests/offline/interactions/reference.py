@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offline.interactions.autoint import AutoInt
-from offline.interactions.cross import Cross
+from offline.interactions.dcn_v2 import Cross, DcnV2
 from offline.interactions.deep import Beside, Deep, Network
 from offline.interactions.dlrm import Dlrm
 from offline.interactions.hiformer import Hiformer
@@ -108,6 +108,7 @@ def hiformer(found: Hiformer, tokens: Array) -> Array:
 _OF: dict[type, Any] = {
     Deep: deep,
     Beside: beside,
+    DcnV2: beside,
     Cross: cross,
     Dlrm: dlrm,
     AutoInt: autoint,

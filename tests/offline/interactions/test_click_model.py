@@ -3,7 +3,7 @@ import numpy as np
 from flax import nnx
 
 from offline.interactions.click_model import ClickModel
-from offline.interactions.cross import Cross
+from offline.interactions.dcn_v2 import Cross
 from offline.interactions.embeddings import Embeddings
 from tests.offline.towers.models import run
 

@@ -14,8 +14,7 @@ from flax import nnx
 
 from offline.config import Hiformer as Config
 from offline.interactions.autoint import AutoInt
-from offline.interactions.cross import Cross
-from offline.interactions.deep import Beside, Deep
+from offline.interactions.dcn_v2 import DcnV2
 from offline.interactions.dlrm import Dlrm
 from offline.interactions.hiformer import Hiformer
 from offline.interactions.transformer import Transformer
@@ -36,7 +35,7 @@ INTERACTIONS: dict[str, Callable[[nnx.Rngs], Any]] = {
     "HeteroAtt": lambda rngs: hiformer("per_token", rngs),
     "Transformer": lambda rngs: Transformer(WIDTH, 2, 2, 3, 4, 0.1, rngs, tasks=2),
     "AutoInt": lambda rngs: AutoInt(TOKENS, WIDTH, 2, 2, 5, 0.1, rngs),
-    "DCN-v2": lambda rngs: Beside(Cross(TOKENS, WIDTH, 2, rngs), Deep(TOKENS, WIDTH, (16, 8), 0.1, rngs)),
+    "DCN-v2": lambda rngs: DcnV2(TOKENS, WIDTH, 2, (16, 8), 0.1, rngs),
     "DLRM": lambda rngs: Dlrm(TOKENS, WIDTH, 1, (16, 8), 0.1, rngs),
 }
 
