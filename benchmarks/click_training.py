@@ -27,12 +27,21 @@ ROWS_AT_ONCE = 8192
 
 
 class Settings(NamedTuple):
-    """How a model is trained; `penalty` times half the sum of all embeddings' squares is added to the log-loss."""
+    """How a model is trained.
+
+    Attributes:
+        penalty: times half the sum of all embeddings' squares is added to the log-loss.
+        epochs: at most.
+        batch: rows a step.
+        learning_rate: Adam's at the start.
+        even: whether matrices that are kept scaled are moved as far as others; see `adam`.
+    """
 
     penalty: float
     epochs: int
     batch: int = 4096
     learning_rate: float = 1e-3
+    even: bool = False
 
 
 class Fitted(NamedTuple):
@@ -53,7 +62,7 @@ def fit(model: ClickModel, clicks: Clicks, settings: Settings, seed: int) -> Fit
     """Train a model; the seed gives the order of rows."""
     batch = min(settings.batch, len(clicks.train.labels))
     steps = len(clicks.train.labels) // batch
-    optimiser = adam(model, settings.learning_rate, settings.epochs * steps)
+    optimiser = adam(model, settings.learning_rate, settings.epochs * steps, even=settings.even)
     model.train()  # type: ignore[no-untyped-call]
     graph, parameters, *others = nnx.split(model, nnx.Param, ...)
     state = (parameters, others[0], optimiser.init(parameters))
@@ -96,12 +105,15 @@ def quality(model: ClickModel, rows: Rows) -> dict[str, float]:
     return {"AUC": float(roc_auc_score(rows.labels, found)), "log-loss": float(log_loss(rows.labels, found))}
 
 
-def adam(model: nnx.Module, learning_rate: float, steps: int) -> optax.GradientTransformation:
-    """Adam under which all models' matrices learn alike.
+def adam(model: nnx.Module, learning_rate: float, steps: int, *, even: bool) -> optax.GradientTransformation:
+    """Adam; where `even`, all models' matrices learn alike.
 
-    Hiformer's projections keep a matrix W as √inputs · W; so they are moved √inputs times as far, which is what Adam
-    does to a W that is kept as it is.
+    Hiformer's projections keep a matrix W as √inputs · W, so that Adam moves W less far than one that is kept as it is.
+    Even, they are moved √inputs times as far, which makes up for it.
     """
+    plain = optax.adam(optax.cosine_decay_schedule(learning_rate, steps))
+    if not even:
+        return plain
     projections = {path for path, module in nnx.iter_modules(model) if isinstance(module, PerToken | Composite)}
 
     def reach(path: tuple[Any, ...], value: Any) -> float:
@@ -111,7 +123,7 @@ def adam(model: nnx.Module, learning_rate: float, steps: int) -> optax.GradientT
 
     reaches = jax.tree.map_with_path(reach, nnx.state(model, nnx.Param))
     return optax.chain(
-        optax.adam(optax.cosine_decay_schedule(learning_rate, steps)),
+        plain,
         optax.stateless(lambda change, _: jax.tree.map(jnp.multiply, change, reaches)),
     )
 

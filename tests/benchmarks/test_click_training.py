@@ -15,7 +15,7 @@ CLICKS = agreeing()
 @pytest.fixture(scope="module")
 def fitted() -> click_training.Fitted:
     model = click_models.make(CLICKS, "Transformer, 1 layer, alone", seed=0)
-    return click_training.fit(model, CLICKS, Settings(0.0, epochs=30, batch=64, learning_rate=2e-2), seed=0)
+    return click_training.fit(model, CLICKS, Settings(0.0, epochs=30, batch=64, learning_rate=2e-2, even=True), seed=0)
 
 
 def test_learns_what_no_field_tells_alone(fitted: click_training.Fitted) -> None:
@@ -46,7 +46,7 @@ def test_scaled_matrices_are_moved_as_far_as_others() -> None:
 
     model = Both()
     parameters = nnx.state(model, nnx.Param)
-    optimiser = click_training.adam(model, 1e-3, steps=10)
+    optimiser = click_training.adam(model, 1e-3, steps=10, even=True)
     gradient = jax.tree.map(np.ones_like, parameters)
     moved, _ = optimiser.update(gradient, optimiser.init(parameters))
     assert np.allclose(moved["scaled"]["kernel"][...] / np.sqrt(25), moved["plain"]["kernel"][...])

@@ -29,10 +29,10 @@ def test_a_trial_has_quality_and_costs(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_the_report_says_how_far_hiformer_is_ahead_of_each_rival(tmp_path: Path) -> None:
     trials = Trials("feature_interactions", root=tmp_path)
-    for model, auc in (("DCN-v2", 0.8), ("Hiformer, full rank", 0.9)):
+    for model, auc in (("DCN-v2", 0.8), ("Hiformer, low rank", 0.9)):
         trials.run("MovieLens-1M", model, 0, lambda: {"AUC": auc})  # noqa: B023
     rows = feature_interactions.report(trials)
-    assert [row.model for row in rows] == ["Hiformer, full rank", "DCN-v2", "Hiformer, full rank − DCN-v2"]
+    assert [row.model for row in rows] == ["Hiformer, low rank", "DCN-v2", "Hiformer, low rank − DCN-v2"]
     assert rows[-1].mean == pytest.approx(0.1)
 
 
