@@ -186,6 +186,36 @@ class Build(_Section):
     seed: int = 0
 
 
+class Rank(_Section):
+    """The ranker, which orders a request's best candidates anew (`RANKER=on`); trained where it is enabled.
+
+    Of each visit's negatives, half are drawn like targets, half from the user's `candidates` best of the graph.
+    """
+
+    enabled: bool = False
+    width: Positive = 32
+    history_length: Positive = 100
+    hiformer: Hiformer = Hiformer(key_rank=16, value_rank=32)
+    id_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    candidates: Positive = 200
+    visits_per_batch: Positive = 64
+    targets_per_visit: Positive = 8
+    negatives_per_visit: Annotated[int, Field(ge=2)] = 64
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    max_epochs: Positive = 4
+    patience: Positive = 1
+    validation_cutoff: Positive = 10
+    checkpoint_steps: Positive = 500
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _it_can_be_split(self) -> Self:
+        if self.hiformer.layers != 1 or self.hiformer.projection == "per_token":
+            raise ValueError("the ranker is split in halves: hiformer.layers = 1, projection low_rank or full_rank")
+        return self
+
+
 class Evaluate(_Section):
     """What the report measures."""
 
@@ -209,6 +239,7 @@ class Config(_Section):
     prepare: Prepare = Prepare()
     train: Train = Train()
     build: Build = Build()
+    rank: Rank = Rank()
     evaluate: Evaluate = Evaluate()
     publish: Publish = Publish()
 

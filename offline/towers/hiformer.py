@@ -59,26 +59,29 @@ class Layer(nnx.Module):
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
         """See the class."""
-        normed = _norm(tokens)
-        asking = normed[:, : self.outputs]
-        kept = tokens[:, : self.outputs] + self.output(self._dropped(self._attend(asking, normed)))
-        return kept + self.outer(self._dropped(nnx.gelu(self.inner(_norm(kept)), approximate=False)))
+        normed = norm(tokens)
+        return self.answer(tokens[:, : self.outputs], self.key(normed), self.value(normed))
+
+    def answer(self, asking: jax.Array, keys: jax.Array, values: jax.Array) -> jax.Array:
+        """The tokens that are kept, float32[B, q, d], after they have asked all tokens' keys and values."""
+        kept = asking + self.output(self._dropped(self._attend(self.query(norm(asking)), keys, values)))
+        return kept + self.outer(self._dropped(nnx.gelu(self.inner(norm(kept)), approximate=False)))
 
     def _dropped(self, values: jax.Array) -> jax.Array:
         return values if self.dropout is None else self.dropout(values)
 
-    def _attend(self, asking: jax.Array, tokens: jax.Array) -> jax.Array:
-        """asking float32[B, q, d], tokens float32[B, L, d] → float32[B, q, heads · d_v]."""
+    def _attend(self, queries: jax.Array, keys: jax.Array, values: jax.Array) -> jax.Array:
+        """float32[B, q, heads · d_k], [B, L, heads · d_k], [B, L, heads · d_v] → float32[B, q, heads · d_v]."""
         queries, keys, values = (
-            projected.reshape(*projected.shape[:2], self.heads, -1)
-            for projected in (self.query(asking), self.key(tokens), self.value(tokens))
+            projected.reshape(*projected.shape[:2], self.heads, -1) for projected in (queries, keys, values)
         )
         affinity = jnp.einsum("bqhk,blhk->bhql", queries, keys) / jnp.sqrt(keys.shape[-1])
         mixed = jnp.einsum("bhql,blhv->bqhv", jax.nn.softmax(affinity, axis=-1), values)
         return mixed.reshape(*mixed.shape[:2], -1)
 
 
-def _norm(tokens: jax.Array) -> jax.Array:
+def norm(tokens: jax.Array) -> jax.Array:
+    """Each token, float32[..., d], with mean 0 and deviation 1."""
     return jax.nn.standardize(tokens, axis=-1)
 
 

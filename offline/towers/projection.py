@@ -41,7 +41,23 @@ class Composite(nnx.Module):
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
         """See the class."""
+        return self.finish(self.share(tokens, 0))
+
+    def share(self, tokens: jax.Array, first: int) -> jax.Array:
+        """What some tokens, float32[B, l, d] from place `first` on, add to the product with the first factor.
+
+        The shares of all tokens add up to it, so those of tokens that many rows have in common are computed once.
+
+        Returns:
+            float32[B, r].
+        """
         flat = tokens.reshape(tokens.shape[0], -1)
-        for factor in self.factors:
-            flat = flat @ factor[...] / jnp.sqrt(flat.shape[-1])
-        return flat.reshape(tokens.shape[0], *self.bias.shape) + self.bias[...]
+        factor = self.factors[0][...]
+        start = first * tokens.shape[-1]
+        return flat @ factor[start : start + flat.shape[-1]] / jnp.sqrt(factor.shape[0])
+
+    def finish(self, product: jax.Array) -> jax.Array:
+        """All tokens' shares together, float32[B, r] → float32[B, L, n]."""
+        for factor in self.factors[1:]:
+            product = product @ factor[...] / jnp.sqrt(product.shape[-1])
+        return product.reshape(product.shape[0], *self.bias.shape) + self.bias[...]
