@@ -10,3 +10,6 @@ USER_TOWER, ITEM_TOWER = "user_tower.onnx", "item_tower.onnx"
 RANKER_USER, RANKER_ITEM = "ranker_user.onnx", "ranker_item.onnx"
 FEATURES, TEXT = "features.safetensors", "text.safetensors"
 MODELS = (USER_TOWER, ITEM_TOWER, RANKER_USER, RANKER_ITEM, FEATURES, TEXT)
+
+HISTORY_LENGTH = "history_length"
+"""Metadata of a network that reads histories: how long they are at most."""

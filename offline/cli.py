@@ -24,8 +24,9 @@ app = typer.Typer(
 
 _DATA, _RUN = "Your data", "The run"
 ConfigOption = Annotated[
-    Path | None, typer.Option("--config", help="TOML file with sections prepare, train, build, evaluate, publish.",
-                              rich_help_panel=_RUN)
+    Path | None,
+    typer.Option("--config", help="TOML file with sections prepare, train, build, rank, evaluate, publish.",
+                 rich_help_panel=_RUN)
 ]  # fmt: skip
 Work = Annotated[Path, typer.Option(help="Folder for the steps' results.", rich_help_panel=_RUN)]
 Bundles = Annotated[str, typer.Option(help="Where bundles are published: a folder or s3://…", rich_help_panel=_RUN)]
@@ -35,6 +36,9 @@ Parent = Annotated[
 ]
 Quick = Annotated[
     bool, typer.Option("--quick", help="A tiny model: ends soon, recommends poorly.", rich_help_panel=_RUN)
+]
+Ranker = Annotated[
+    bool, typer.Option("--ranker", help="Train the ranker as well, for RANKER=on.", rich_help_panel=_RUN)
 ]
 Seed = Annotated[int | None, typer.Option(help="Seed of every random number.", rich_help_panel=_RUN)]
 DataSet = Annotated[
@@ -76,6 +80,7 @@ def run(
     bundles: Bundles = _BUNDLES,
     parent: Parent = None,
     quick: Quick = False,
+    ranker: Ranker = False,
     seed: Seed = None,
     data_set: DataSet = None,
     interactions: Interactions = None,
@@ -93,6 +98,7 @@ def run(
     settings = _settings(
         config,
         quick=quick,
+        ranker=ranker,
         seed=seed,
         parent=parent,
         prepare=_prepare(
@@ -140,6 +146,12 @@ def build(config: ConfigOption = None, work: Work = _WORK, seed: Seed = None) ->
 
 
 @app.command()
+def rank(config: ConfigOption = None, work: Work = _WORK, quick: Quick = False, seed: Seed = None) -> None:
+    """Train the ranker, which orders a request's best candidates anew where the service has RANKER=on."""
+    Pipeline(work, _console()).rank(_settings(config, quick=quick, ranker=True, seed=seed).rank)
+
+
+@app.command()
 def evaluate(config: ConfigOption = None, work: Work = _WORK) -> None:
     """Measure on the test period, against popularity and item-kNN: a table, a plot, metrics as JSON."""
     Pipeline(work, _console()).evaluate(_settings(config).evaluate)
@@ -183,6 +195,7 @@ def _settings(
     config: Path | None,
     *,
     quick: bool = False,
+    ranker: bool = False,
     seed: int | None = None,
     parent: str | None = None,
     prepare: dict[str, Any] | None = None,
@@ -191,11 +204,12 @@ def _settings(
         "prepare": prepare or {},
         "train": {},
         "build": {},
+        "rank": {"enabled": True} if ranker else {},
         "publish": {"parent": parent},
     }
     for section, values in QUICK.items() if quick else ():
         overrides[section].update(values)
-    for section in ("train", "build"):
+    for section in ("train", "build", "rank"):
         overrides[section]["seed"] = seed
     if seed is not None:
         overrides["prepare"]["synthetic"] = {"seed": seed}

@@ -203,7 +203,7 @@ class Rank(_Section):
     negatives_per_visit: Annotated[int, Field(ge=2)] = 64
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
-    max_epochs: Positive = 4
+    max_epochs: Positive = 3
     patience: Positive = 1
     validation_cutoff: Positive = 10
     checkpoint_steps: Positive = 500
@@ -246,6 +246,7 @@ class Config(_Section):
 
 QUICK: dict[str, dict[str, Any]] = {
     "train": {"dimension": 16, "history_length": 20, "hidden": 16, "max_epochs": 1, "feature_buckets": 256},
+    "rank": {"width": 8, "history_length": 20, "candidates": 50, "max_epochs": 1},
 }
 """A run that ends soon, to try things out; its recommendations are poor."""
 

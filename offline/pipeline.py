@@ -1,4 +1,4 @@
-"""The pipeline: five steps, each in a folder of its own under the work folder, redone only when something changed.
+"""The pipeline: steps, each in a folder of its own under the work folder, redone only when something changed.
 
 A step's key is a digest of its configuration, of the step before it and of this program; the first one's also of the
 input files. `step.json` in a step's folder holds the key of what is in there and whether it is finished, so a training
@@ -21,16 +21,19 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from bandit import bundle as bundles
+from bandit.models import FEATURES
 from offline import publishing, report, vectors
-from offline.config import Build, Config, Evaluate, Prepare, Publish, Train
+from offline.config import Build, Config, Evaluate, Prepare, Publish, Rank, Train
 from offline.data import dataset, tables
-from offline.errors import DataError
+from offline.errors import ConfigError, DataError
 from offline.evaluation import evaluation
 from offline.export import networks
+from offline.ranker import ranked
 
-PREPARE, TRAIN, BUILD, REPORT, PUBLISH = "prepare", "train", "build", "report", "publish"
+PREPARE, TRAIN, BUILD, RANK, REPORT, PUBLISH = "prepare", "train", "build", "rank", "report", "publish"
 _STEP = "step.json"
 _VECTORS = "vectors.safetensors"
+_RANKED = "ranked.safetensors"
 
 
 class Pipeline:
@@ -49,6 +52,7 @@ class Pipeline:
         self.prepare(config.prepare)
         self.train(config.train)
         self.build(config.build)
+        self.rank(config.rank)
         self.evaluate(config.evaluate)
         return self.publish(config.publish, root)
 
@@ -73,8 +77,7 @@ class Pipeline:
 
         def action(folder: Path) -> dict[str, Any]:
             data = dataset.load(self.work / PREPARE)
-            columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-            with Progress(*columns, console=self.console) as progress:
+            with self._progress() as progress:
                 trained = search.train(data, config, folder / "checkpoints", progress)
             vectors.save(trained.vectors, folder / _VECTORS)
             networks.save(towers.networks(data, trained, config), folder)
@@ -98,30 +101,60 @@ class Pipeline:
 
         self._step(BUILD, config, [before["key"]], action)
 
-    def evaluate(self, config: Evaluate) -> None:
-        """Measure the towers and the draft on the test period, and write the report."""
+    def rank(self, config: Rank) -> None:
+        """Train the ranker; where it is not enabled, none is left from before."""
+        if not config.enabled:
+            shutil.rmtree(self.work / RANK, ignore_errors=True)
+            return
+        # JAX takes seconds to import.
+        from offline.ranker import job  # noqa: PLC0415
+
         before = self._finished(BUILD)
+        towers = Train.model_validate(self._finished(TRAIN)["config"])
+        if towers.tower != "hiformer":
+            raise ConfigError('the ranker reads features as Hiformers do: set train.tower = "hiformer"')
+
+        def action(folder: Path) -> dict[str, Any]:
+            data = dataset.load(self.work / PREPARE)
+            draft, fed = publishing.read_draft(self.work / BUILD), networks.load(self.work / TRAIN)
+            with self._progress() as progress:
+                done = job.run(data, draft, fed.models[FEATURES], towers.feature_buckets, config, folder, progress)
+            networks.save(networks.Networks(done.models), folder)
+            ranked.save(done.ranked, folder / _RANKED)
+            return done.metrics
+
+        self._step(RANK, config, [before["key"]], action)
+
+    def evaluate(self, config: Evaluate) -> None:
+        """Measure the towers, the draft and the ranker, if there is one, on the test period; write the report."""
+        before = [self._finished(BUILD), *self._ranked().values()]
 
         def action(folder: Path) -> dict[str, Any]:
             data = dataset.load(self.work / PREPARE)
             draft = publishing.read_draft(self.work / BUILD)
-            rankers = evaluation.rankers(data, vectors.load(self.work / TRAIN / _VECTORS), draft)
+            known = ranked.load(self.work / RANK / _RANKED) if self._ranked() else None
+            rankers = evaluation.rankers(data, vectors.load(self.work / TRAIN / _VECTORS), draft, known)
             test = dataset.test_period(self.work / PREPARE, data)
             metrics = evaluation.evaluate(data, test, draft, rankers, config)
             report.write(metrics, folder, self.console)
             return metrics
 
-        self._step(REPORT, config, [before["key"]], action)
+        self._step(REPORT, config, [step["key"] for step in before], action)
 
     def publish(self, config: Publish, root: str) -> str:
         """Write the bundle under `root` and return its version."""
         before = self._finished(REPORT)
         steps = {name: self._finished(name) for name in (PREPARE, TRAIN, BUILD, REPORT)}
+        steps |= self._ranked()
 
         def action(folder: Path) -> dict[str, Any]:  # noqa: ARG001
             provenance = {name: step["config"] for name, step in steps.items()}
-            metrics = {name: step["result"] for name, step in steps.items() if name in {TRAIN, REPORT}}
-            draft = publishing.equip(publishing.read_draft(self.work / BUILD), networks.load(self.work / TRAIN))
+            metrics = {name: step["result"] for name, step in steps.items() if name in {TRAIN, RANK, REPORT}}
+            draft = publishing.equip(
+                publishing.read_draft(self.work / BUILD),
+                networks.load(self.work / TRAIN),
+                networks.load(self.work / RANK),
+            )
             return {"version": publishing.publish(draft, root, config, provenance, metrics, self.console.print)}
 
         done = self._read(PUBLISH)
@@ -142,7 +175,7 @@ class Pipeline:
         if done and done["key"] == key and done["finished"]:
             self.console.print(f"[green]✓[/] {name}: unchanged")
             return dict(done["result"])
-        resumes = name == TRAIN and done and done["key"] == key
+        resumes = name in {TRAIN, RANK} and done and done["key"] == key
         if folder.exists() and not resumes:
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -155,6 +188,14 @@ class Pipeline:
         (folder / _STEP).write_text(json.dumps(record, indent=2))
         self.console.print(f"[green]✓[/] {name}: {record['seconds']:.1f} s")
         return dict(record["result"])
+
+    def _progress(self) -> Progress:
+        columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        return Progress(*columns, console=self.console)
+
+    def _ranked(self) -> dict[str, dict[str, Any]]:
+        """The ranker's step by its name, if it was done."""
+        return {RANK: self._finished(RANK)} if self._read(RANK) else {}
 
     def _finished(self, name: str) -> dict[str, Any]:
         done = self._read(name)

@@ -62,10 +62,11 @@ def assemble(dataset: Dataset, vectors: Vectors, config: Build) -> Bundle:
     )
 
 
-def equip(draft: Bundle, networks: Networks) -> Bundle:
+def equip(draft: Bundle, towers: Networks, ranker: Networks) -> Bundle:
     """A draft with its networks."""
-    readings = {"item_features": networks.item_features, "user_features": networks.user_features}
-    return replace(draft, manifest=draft.manifest.model_copy(update=readings), models=networks.models)
+    readings = {"item_features": towers.item_features, "user_features": towers.user_features}
+    models = {**towers.models, **ranker.models}
+    return replace(draft, manifest=draft.manifest.model_copy(update=readings), models=models)
 
 
 class Descent(NamedTuple):

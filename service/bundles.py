@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import structlog
@@ -35,12 +36,18 @@ class Descent(NamedTuple):
 class Bundles:
     """The bundles under one root.
 
+    Args:
+        root: folder or fsspec address.
+        wait_s: how long a manifest is waited for.
+        models: the optional files that are loaded with a bundle.
+
     Attributes:
         refused: broken bundles that were met, with the reason.
     """
 
-    def __init__(self, root: str, wait_s: float) -> None:
+    def __init__(self, root: str, wait_s: float, models: Sequence[str] = ()) -> None:
         self.root = root
+        self._models = models
         self._wait_s = wait_s
         self.refused: dict[str, str] = {}
         self._refused_at: dict[str, float] = {}
@@ -61,7 +68,7 @@ class Bundles:
             raise UnknownBundle(f"{self.root} has no bundle {version}")
         started = time.monotonic()
         try:
-            loaded = bundle.load(self.root, version)
+            loaded = bundle.load(self.root, version, self._models)
         except BundleError as error:
             if self.refused.get(version) != str(error):
                 logger.warning("a broken bundle is refused", version=version, error=str(error))

@@ -26,6 +26,11 @@ SLATE_ITEMS = Counter(
 EVENTS_RECEIVED = Counter(
     "om_events_received", "Feedback over HTTP, counted per (event, item), by verdict and reason.", ["verdict", "reason"]
 )
+RANKER_SECONDS = Histogram(
+    "om_ranker_seconds",
+    "Time the ranker takes to order one request's candidates anew.",
+    buckets=[0.0002, 0.0005, *MILLISECONDS],
+)
 BUNDLE_INFO = Gauge("om_bundle_info", "1 for the bundle that this server serves.", ["version"])
 SERVED_UNLOGGED = Counter(
     "om_served_unlogged", "Items served under SERVED_IS_SHOWN whose impression the feedback log did not take."

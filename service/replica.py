@@ -23,6 +23,7 @@ from bandit import statistics
 from bandit.bundle import Bundle
 from bandit.lineage import Generation
 from bandit.policies.base import Derived
+from bandit.statistics import Statistics
 from service import metrics
 from service.audit import Audit
 from service.experiment import policy_of
@@ -223,6 +224,11 @@ class Replica:
                 seconds = max(0.0, now_ms - append_ms) / 1000
                 for _ in range(events):
                     metrics.FRESHNESS_SECONDS.observe(seconds)
+
+    def statistics(self, namespace: str, edges: NDArray[np.int64]) -> Statistics:
+        """What edges (int64[n]) are served by, their own sums and those of their ancestors: float64[n] each."""
+        sums, inherited = self.learned.own[namespace][edges], self.learned.inherited.get(namespace)
+        return statistics.natural(sums if inherited is None else sums + inherited[edges])
 
     def impressions(self, namespace: str, edges: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Σ e·w that each edge (int64[n]) has seen under this bundle, and under its ancestors: float64[n] each."""

@@ -6,6 +6,7 @@ import asyncio
 
 import structlog
 
+from service import ranker as rankers
 from service.bundles import Bundles
 from service.experiment import Experiment
 from service.feedback_log import open_log
@@ -37,7 +38,7 @@ class Serving:
         self.verifying_keys = settings.verifying_keys
         self.pseudonym_key = settings.pseudonym_bytes
         self.keys = Keys(settings.key_prefix, settings.shards)
-        self.bundles = Bundles(settings.bundles, settings.bundle_wait_s)
+        self.bundles = Bundles(settings.bundles, settings.bundle_wait_s, rankers.files(settings))
         self.switch = Switch(settings, redis_url, self.bundles)
         self.users = Users(AsyncConnection(redis_url), self.keys)
         self.log: FeedbackLog | None = None

@@ -43,6 +43,13 @@ class Arm(BaseModel):
         return self
 
 
+class Switched(StrEnum):
+    """Whether something that can be left out is done."""
+
+    ON = "on"
+    OFF = "off"
+
+
 class Right(StrEnum):
     """What a key may do: ask, tell, or change what is served."""
 
@@ -121,6 +128,10 @@ class Settings(BaseSettings):
     arms: list[Arm] = Field([Arm(name="default")], min_length=1, description="the experiment table, a JSON list")
     logging_share: float = Field(0.02, ge=0, le=1, description="share of requests drawn at random for evaluation")
     logging_k: int = Field(20, ge=1, description="those requests draw from the k best")
+    ranker: Switched = Field(
+        Switched.OFF, description="`on`: the bundle's ranker, if it has one, orders the best candidates anew"
+    )
+    ranker_candidates: int = Field(200, ge=200, le=2000, description="how many candidates it orders")
     seed: int | None = Field(None, description="seed of the server's own chance, for repeatable runs")
     served_is_shown: bool = Field(False, description="count every served item as an impression at once")
 

@@ -16,6 +16,7 @@ import structlog
 
 from bandit.bundle import Bundle, BundleError
 from service import metrics
+from service import ranker as rankers
 from service.bundles import Bundles
 from service.recommender import Recommender
 from service.replica import Replica
@@ -39,7 +40,7 @@ class NotLevel(Exception):  # noqa: N818 - names what happened
 
 
 class Ready(NamedTuple):
-    """Who can serve a bundle, and what the bundle does not inherit, and why, if it should."""
+    """Who can serve a bundle, and what is missing of what should be there, and why."""
 
     recommender: Recommender
     missing: str | None
@@ -52,7 +53,7 @@ class Switch:
         recommender: serves; None until there is a bundle.
         asked: what operators asked for, as last read.
         error: why what should be served is not, or None.
-        missing: what the served bundle does not inherit, and why, or None.
+        missing: what the served bundle does not inherit or lacks, and why, or None.
     """
 
     def __init__(self, settings: Settings, redis_url: str, bundles: Bundles) -> None:
@@ -221,9 +222,10 @@ class Switch:
         """A recommender that knows what Redis knows; where nothing is served yet, one that is about to learn it."""
         settings = self._settings
         generations, missing = self._bundles.descent(bundle, settings.generations)
+        ranker, lacking = rankers.of(settings, bundle)
         store = Store(connect(self._redis_url), self._keys)
         replica = Replica(bundle, settings.arms, store, settings.frozen_facts, generations)
-        recommender = Recommender(settings, bundle, replica)
+        recommender = Recommender(settings, bundle, replica, ranker)
         replica.start()
         if self.recommender is not None:
             deadline = time.monotonic() + LEVEL_WITHIN_S
@@ -231,7 +233,7 @@ class Switch:
                 if self._stopping.is_set() or time.monotonic() > deadline:
                     replica.stop()
                     raise NotLevel(f"{bundle.manifest.version} is not served: {replica.error or 'Redis is slow'}")
-        return Ready(recommender, missing)
+        return Ready(recommender, "; ".join(filter(None, (missing, lacking))) or None)
 
 
 def _told(change: Change) -> str:

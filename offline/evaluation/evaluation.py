@@ -15,6 +15,7 @@ from offline.data.timelines import Timelines, popularity
 from offline.evaluation import popularity as popular
 from offline.evaluation import ranking, sparse_graph
 from offline.evaluation.item_knn import ItemKnn
+from offline.ranker.ranked import Ranked
 from offline.vectors import Vectors
 
 Ranker = Callable[[NDArray[np.int32]], NDArray[np.float32]]
@@ -28,14 +29,19 @@ _CHUNK = 512
 _MONTH = 28 * 86_400_000_000  # µs; of "recent popularity"
 
 
-def rankers(dataset: Dataset, vectors: Vectors, bundle: Bundle) -> dict[str, Ranker]:
-    """The rankers by name; all of them know the training period alone."""
+def rankers(dataset: Dataset, vectors: Vectors, bundle: Bundle, ranked: Ranked | None = None) -> dict[str, Ranker]:
+    """The rankers by name; all of them know the training period alone. `ranked`: what the ranker makes of the graph."""
     timelines, num_items = dataset.timelines, len(dataset.items)
     last_month = microseconds(dataset.split.test_start) - _MONTH
     knn = ItemKnn(timelines, num_items)
+
+    def graph(users: NDArray[np.int32]) -> NDArray[np.float32]:
+        return sparse_graph.scores(bundle, users)
+
     return {
         "towers": lambda users: np.einsum("uhd,jd->uhj", vectors.users[users], vectors.items).max(axis=1),
-        "sparse graph": lambda users: sparse_graph.scores(bundle, users),
+        "sparse graph": graph,
+        **({} if ranked is None else {"graph, ranked": lambda users: ranked.scores(users, graph(users))}),
         "item-kNN": knn.scores,
         "popularity": lambda users: popular.scores(timelines, users, num_items),
         "recent popularity": lambda users: popular.scores(timelines, users, num_items, last_month),

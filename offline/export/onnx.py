@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bandit.models import HISTORY_LENGTH
 from offline.features.fields import Fields
 
 Inputs = Mapping[str, jax.ShapeDtypeStruct]
@@ -22,7 +23,10 @@ def of_shape(shape: tuple[int | str, ...], kind: Any) -> jax.ShapeDtypeStruct:
 
 
 def convert(
-    function: Callable[[dict[str, jax.Array]], tuple[jax.Array, ...]], inputs: Inputs, outputs: list[str]
+    function: Callable[[dict[str, jax.Array]], tuple[jax.Array, ...]],
+    inputs: Inputs,
+    outputs: list[str],
+    history_length: int | None = None,
 ) -> bytes:
     """A function as an ONNX model, its constants inside.
 
@@ -30,13 +34,16 @@ def convert(
         function: named arrays → as many arrays as there are outputs. It is traced, so it must not ask an array's len.
         inputs: the arrays by name; an axis whose size is a string may be of any length.
         outputs: what the results are called.
+        history_length: how long a history the model was trained with, for who runs it; None where it reads none.
     """
     # Its plugins for what we do not use complain of the JAX that is installed.
     for name in ("jax2onnx", "onnx_ir"):
         logging.getLogger(name).setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from jax2onnx import to_onnx  # noqa: PLC0415  it takes a second to import, and most runs do without
+        # They take seconds to import, and most runs do without.
+        from jax2onnx import to_onnx  # noqa: PLC0415
+        from onnx import helper  # noqa: PLC0415
 
         model = to_onnx(
             lambda *arrays: function(dict(zip(inputs, arrays, strict=True))),
@@ -44,6 +51,8 @@ def convert(
             input_names=list(inputs),
             output_names=outputs,
         )
+    if history_length is not None:
+        helper.set_model_props(model, {HISTORY_LENGTH: str(history_length)})
     return bytes(model.SerializeToString())
 
 

@@ -1,10 +1,10 @@
 """The ranker as two ONNX models, for one user and n candidates.
 
-    ranker_user.onnx  history_ids int32[items], history_vectors float32[items, D], the latest first, rows of zeros past
-                      the end (and for who has no history), at most as many as the ranker was trained with; the user's
-                      features, one row → what the other half takes
-    ranker_item.onnx  that, the two of the history again, and ids int32[candidates], vectors float32[candidates, D] and
-                      features of the candidates → logits float32[candidates]
+ranker_user.onnx  history_ids int32[items], history_vectors float32[items, D], the latest first, rows of zeros past
+                  the end (and for who has no history), at most as many as the ranker was trained with; the user's
+                  features, one row → what the other half takes
+ranker_item.onnx  that, the two of the history again, and ids int32[candidates], vectors float32[candidates, D] and
+                  features of the candidates → logits float32[candidates]
 """
 
 from __future__ import annotations
@@ -45,8 +45,7 @@ def models(model: Ranker, known: Known) -> dict[str, bytes]:
         half = UserSide(keys, values, Answers(*answers), _items(arrays, "history_"))
         return (model.item(half, candidates, features_of(arrays, known.items, candidates.ids.shape[1]))[0],)
 
-    key, value = model.layer.key, model.layer.value
-    shares = (key.factors[0].shape[1], value.factors[0].shape[1])
+    shares = [projection.factors[0].shape[1] for projection in model.projections()]
     widths = [projection.kernel.shape[2] // heads for projection in (model.history.key, model.history.value)]
     shapes = [*((share,) for share in shares), *(("items", heads, width) for width in widths), ("items", heads)]
     candidates = {
@@ -55,10 +54,8 @@ def models(model: Ranker, known: Known) -> dict[str, bytes]:
     }
     half = {name: of_shape(shape, jnp.float32) for name, shape in zip(HALF, shapes, strict=True)}
     return {
-        RANKER_USER: convert(user, history | feature_inputs(known.users, 1), HALF),
-        RANKER_ITEM: convert(
-            item, half | history | candidates | feature_inputs(known.items, "candidates"), ["logits"]
-        ),
+        RANKER_USER: convert(user, history | feature_inputs(known.users, 1), HALF, model.history.places.shape[0]),
+        RANKER_ITEM: convert(item, half | history | candidates | feature_inputs(known.items, "candidates"), ["logits"]),
     }
 
 

@@ -30,7 +30,7 @@ from offline.training.search import Trained
 
 def networks(dataset: Dataset, trained: Trained, config: Train) -> Networks:
     """The towers and all that they are fed with."""
-    exported = models(trained.model, trained.features, config.dimension)
+    exported = models(trained.model, trained.features, config)
     found = features.arrays(dataset, trained.features, trained.vectors.items, config.history_length)
     exported[FEATURES] = features.pack(found)
     if trained.text is not None:
@@ -40,13 +40,13 @@ def networks(dataset: Dataset, trained: Trained, config: Train) -> Networks:
     return Networks(exported, *readings(dataset, dataset.timelines, config))
 
 
-def models(model: TwoTower, described: Features, dimension: int) -> dict[str, bytes]:
+def models(model: TwoTower, described: Features, config: Train) -> dict[str, bytes]:
     """Both towers by their names in a bundle.
 
     Args:
         model: trained.
         described: some rows, as the model reads them.
-        dimension: D.
+        config: theirs.
     """
 
     def user(arrays: dict[str, jax.Array]) -> tuple[jax.Array]:
@@ -61,8 +61,12 @@ def models(model: TwoTower, described: Features, dimension: int) -> dict[str, by
     fresh: Any = nnx.clone(model.item)
     fresh.embedding.embedding = nnx.Param(fresh.embedding.embedding[UNKNOWN : UNKNOWN + 1])
 
-    history = {"history": of_shape(("users", "items", dimension), jnp.float32)}
-    found = {USER_TOWER: convert(user, history | feature_inputs(described.users, "users"), ["interests"])}
+    history = {"history": of_shape(("users", "items", config.dimension), jnp.float32)}
+    found = {
+        USER_TOWER: convert(
+            user, history | feature_inputs(described.users, "users"), ["interests"], config.history_length
+        )
+    }
     inputs = feature_inputs(described.items, "items")
     if inputs:
         found[ITEM_TOWER] = convert(item, inputs, ["vectors"])

@@ -45,9 +45,7 @@ class Examples:
         config: sizes.
     """
 
-    def __init__(
-        self, timelines: Timelines, candidates: NDArray[np.int32], num_items: int, config: Rank
-    ) -> None:
+    def __init__(self, timelines: Timelines, candidates: NDArray[np.int32], num_items: int, config: Rank) -> None:
         self.batches = Batches(
             timelines,
             num_items,
@@ -84,7 +82,8 @@ class Examples:
     def _expected(self, users: NDArray[np.int32], items: NDArray[np.int32]) -> NDArray[np.float64]:
         half, found = self.config.negatives_per_visit // 2, self.found[users][:, None]
         is_candidate = (items[:, :, None] == self.candidates[users][:, None]).any(axis=2)
-        return half * (self.batches.frequencies[items] + is_candidate / found)
+        expected: NDArray[np.float64] = half * (self.batches.frequencies[items] + is_candidate / found)
+        return expected
 
     def _taken(self, visits: NDArray[np.int64], items: NDArray[np.int32]) -> NDArray[np.bool_]:
         """bool[B, M], which items the visits (int64[B]) took."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
+from offline.batches import UNKNOWN
 from offline.data.timelines import PAD
 from offline.features.fields import Fields
 from offline.ranker.ranker import Items
@@ -30,7 +31,9 @@ class Known(NamedTuple):
 
     def some(self, numbers: NDArray[np.int32]) -> Items:
         """Items by their numbers, int32[B, n]; PAD for none."""
-        return Items(np.where(numbers == PAD, 0, self.ids[numbers]).astype(np.int32), self.vectors[numbers])
+        ids: Any = np.where(numbers == PAD, UNKNOWN, self.ids[numbers]).astype(np.int32)
+        vectors: Any = self.vectors[numbers]
+        return Items(ids, vectors)
 
     def item_fields(self, numbers: NDArray[np.int32]) -> Fields:
         """Fields of items by their numbers, int32[B, n], as B · n rows; what PAD gets means nothing."""
@@ -55,8 +58,10 @@ def read(content: bytes) -> Known:
     )
 
 
-def _fields(arrays: dict[str, NDArray[np.generic]], kind: str, rows: int) -> Fields:
-    several = ([arrays[name] for name in sorted(arrays) if name.startswith(f"{kind}/{what}_")] for what in ("words", "vectors"))
+def _fields(arrays: dict[str, Any], kind: str, rows: int) -> Fields:
+    several = (
+        [arrays[name] for name in sorted(arrays) if name.startswith(f"{kind}/{what}_")] for what in ("words", "vectors")
+    )
     words, vectors = map(tuple, several)
     numbers = arrays.get(f"{kind}/numbers", np.zeros((rows, 0), np.float32))
     return Fields(words, numbers, vectors)

@@ -89,7 +89,7 @@ class Ranker(nnx.Module):
         """The half that is computed once a request."""
         there = jnp.any(history.vectors != 0, axis=-1)
         tokens = norm(self.user_tokens(users))
-        keys, values = (projection.share(tokens, 0) for projection in self._projections())
+        keys, values = (projection.share(tokens, 0) for projection in self.projections())
         ids = jnp.where(there, history.ids, UNKNOWN)
         answers = self.history.answers(self._represent(history), there)
         return UserSide(keys, values, answers, history._replace(ids=ids))
@@ -103,7 +103,7 @@ class Ranker(nnx.Module):
             own = projection.share(tokens, self.of_user).reshape(*candidates.ids.shape, -1)
             return projection.finish((own + share[:, None]).reshape(-1, share.shape[-1]))
 
-        keys, values = map(finish, self._projections(), (user.keys, user.values))
+        keys, values = map(finish, self.projections(), (user.keys, user.values))
         task = jnp.broadcast_to(self.task[...], (tokens.shape[0], *self.task.shape))
         return beside + self.output(self.layer.answer(task, keys, values)).reshape(candidates.ids.shape)
 
@@ -133,7 +133,8 @@ class Ranker(nnx.Module):
         """float32[B, n, k] → float32[B, n, m], all rows through one matrix."""
         return projection(rows.reshape(-1, 1, rows.shape[-1])).reshape(*rows.shape[:2], -1)
 
-    def _projections(self) -> tuple[Composite, Composite]:
+    def projections(self) -> tuple[Composite, Composite]:
+        """The layer's, of keys and of values."""
         key, value = self.layer.key, self.layer.value
         if not isinstance(key, Composite) or not isinstance(value, Composite):
             raise TypeError("the ranker's keys and values are made of all tokens: projection full_rank or low_rank")

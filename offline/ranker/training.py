@@ -13,6 +13,7 @@ from flax import nnx
 from numpy.typing import NDArray
 from rich.progress import Progress
 
+from offline.batches import UNKNOWN
 from offline.config import Rank
 from offline.data import timelines as tl
 from offline.data.dataset import Dataset, microseconds
@@ -23,7 +24,6 @@ from offline.ranker import reranking
 from offline.ranker.examples import Example, Examples
 from offline.ranker.known import Known
 from offline.ranker.ranker import Items, Ranker
-from offline.batches import UNKNOWN
 from offline.training.checkpoints import Checkpoints
 from offline.training.step import ALL, adamw
 
@@ -194,7 +194,9 @@ def _step(
     id_dropout: float,
     key: jax.Array,
 ) -> None:
-    history, users, candidates, items = (jax.tree.map(jnp.asarray, part) for part in (history, users, candidates, items))
+    history, users, candidates, items = (
+        jax.tree.map(jnp.asarray, part) for part in (history, users, candidates, items)
+    )
     # Some candidates lose their id, so that items which have none are ranked by what else is known of them.
     dropped = jax.random.bernoulli(key, id_dropout, candidates.ids.shape)
     candidates = candidates._replace(ids=jnp.where(dropped, UNKNOWN, candidates.ids))

@@ -19,7 +19,7 @@ from service.api.problems import Problem
 from service.events import ItemId
 from service.experiment import UnknownArm
 from service.feedback_log.base import Position
-from service.recommender import NOTHING, SOURCES, Recommender
+from service.recommender import NOBODY, NOTHING, SOURCES, Asker, Recommender
 from service.serving import Serving
 from service.settings import Arm
 from service.store.users import UsersUnavailable
@@ -60,6 +60,7 @@ class Explanation(BaseModel):
     bonus: float
     impressions: float
     inherited: float = Field(description="how much of `impressions` was under earlier bundles")
+    belief: float | None = Field(description="the ranker's, which took the place of the offline model's; null without")
     clusters: list[int]
 
 
@@ -82,7 +83,7 @@ class Recommendation(BaseModel):
     arm: str
     policy: str
     fallback: str | None = Field(description="`population` when nothing is known of the user")
-    degraded: list[str] = Field(description="what could not be taken into account: `seen`")
+    degraded: list[str] = Field(description="what could not be taken into account: `seen`, `recent`")
     items: list[RecommendedItem]
 
 
@@ -116,8 +117,9 @@ async def answer(serving: Serving, body: bytes) -> Response:
         except UsersUnavailable:
             degraded.append("seen")
 
+    asker = await _asker(asked, serving, recommender, user, degraded) if recommender.ranks(arm) else NOBODY
     served = recommender.serve(
-        arm=arm, user=user, context=context, limit=asked.limit, excluded=excluded, epoch=serving.epoch
+        arm=arm, user=user, context=context, limit=asked.limit, excluded=excluded, epoch=serving.epoch, asker=asker
     )
     drawn = served.slate
     items: list[dict[str, Any]] = [
@@ -172,6 +174,21 @@ def _arm(asked: RecommendationRequest, serving: Serving, user: bytes) -> Arm:
         return serving.experiment.named(asked.arm)
     except UnknownArm as error:
         raise Problem(422, "Unknown arm", str(error)) from error
+
+
+async def _asker(
+    asked: RecommendationRequest, serving: Serving, recommender: Recommender, user: bytes, degraded: list[str]
+) -> Asker:
+    """What the ranker is told of the user; `degraded` is told if Redis could not be asked."""
+    row = recommender.bundle.user_rows.get(asked.user_id) if asked.user_id is not None else None
+    if user == pseudonym.NOBODY:
+        return Asker(row)
+    try:
+        answered = await serving.users.items(user, rewarded=True)
+    except UsersUnavailable:
+        degraded.append("recent")
+        return Asker(row)
+    return Asker(row, recommender.numbers_of(answered[::-1]))
 
 
 def _context(asked: RecommendationRequest, recommender: Recommender) -> tuple[Context, str | None]:

@@ -13,7 +13,7 @@ from rich.progress import Progress
 
 from bandit.bundle import Bundle
 from offline import publishing
-from offline.config import Build, Prepare, Train
+from offline.config import Build, Prepare, Rank, Train
 from offline.data import dataset, tables
 from offline.data.dataset import Dataset
 from offline.training import search
@@ -52,6 +52,20 @@ INTERESTS = Train.model_validate(
     }
 )
 """Two interests a user, from Hiformers that also read items' text."""
+RANK = Rank.model_validate(
+    {
+        "enabled": True,
+        "width": 8,
+        "history_length": 12,
+        "hiformer": {"heads": 2, "key_width": 4, "value_width": 4, "key_rank": 4, "value_rank": 4},
+        "candidates": 20,
+        "visits_per_batch": 32,
+        "targets_per_visit": 2,
+        "negatives_per_visit": 8,
+        "learning_rate": 0.02,
+        "max_epochs": 2,
+    }
+)
 BUILD = Build(min_clusters=6, clusters_per_user=3, edges_per_cluster=10, clusters_per_item=2)
 
 

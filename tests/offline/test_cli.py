@@ -10,7 +10,7 @@ from bandit import bundle as bundles
 from offline import cli
 from tests.offline.conftest import TRAIN
 
-COMMANDS = ("run", "prepare", "train", "build", "evaluate", "publish")
+COMMANDS = ("run", "prepare", "train", "build", "rank", "evaluate", "publish")
 
 
 def main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:

@@ -8,13 +8,13 @@ from rich.console import Console
 
 from bandit import bundle as bundles
 from bandit.context import UNIT
-from bandit.models import FEATURES, ITEM_TOWER, TEXT, USER_TOWER
+from bandit.models import FEATURES, ITEM_TOWER, MODELS, TEXT, USER_TOWER
 from offline import pipeline
 from offline.config import Build, Config, Evaluate, Prepare, Publish
 from offline.errors import DataError
 from offline.pipeline import Pipeline
 from offline.text import encoder
-from tests.offline.conftest import BUILD, INTERESTS, TEST_START, TRAIN
+from tests.offline.conftest import BUILD, INTERESTS, RANK, TEST_START, TRAIN
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +57,13 @@ def test_leaves_a_bundle_with_its_configuration_and_metrics(finished: Path, conf
 
 
 def test_users_of_several_interests_reach_every_item(config: Config, tmp_path: Path) -> None:
-    interested = config.model_copy(update={"train": INTERESTS.model_copy(update={"max_epochs": 1})})
-    _, version = run(tmp_path, interested)
-    bundle = bundles.load(str(tmp_path / "bundles"), version)
+    towers = INTERESTS.model_copy(update={"max_epochs": 1})
+    interested = config.model_copy(update={"train": towers, "rank": RANK.model_copy(update={"max_epochs": 1})})
+    said, version = run(tmp_path, interested)
+    bundle = bundles.load(str(tmp_path / "bundles"), version, MODELS)
+    assert set(bundle.models) == set(MODELS)
+    assert bundle.manifest.metrics["report"]["tasks"]["all"]["graph, ranked"]["ndcg"]["5"] > 0
+    assert "graph, ranked" in said
     assert bundle.user_clusters.shape[1] == BUILD.clusters_per_user
     assert (bundle.user_weights.sum(axis=1) == UNIT).all()
     assert set(bundle.graph.items.tolist()) == set(range(len(bundle.items)))

@@ -43,7 +43,7 @@ def exported(request: pytest.FixtureRequest) -> tuple[TwoTower, Features, dict[s
     config: Train
     config, described = request.param
     model = filled(lambda: TwoTower(J, described.items, described.users, config, 0))
-    return model, described, towers.models(model, described, config.dimension)
+    return model, described, towers.models(model, described, config)
 
 
 def answer(model: bytes, inputs: dict[str, Any]) -> Any:
