@@ -12,8 +12,9 @@ from offline.batches import UNKNOWN
 from offline.config import Rank
 from offline.features.fields import Fields
 from offline.ranker.target_attention import Answers, TargetAttention
+from offline.towers.embedding import EMBEDDING
 from offline.towers.hiformer import Layer, norm
-from offline.towers.preprocess import EMBEDDING, Preprocess
+from offline.towers.preprocess import Preprocess
 from offline.towers.projection import Composite, PerToken
 
 

@@ -1,14 +1,19 @@
-"""Training the ranker: how long is found by validation, then it learns from the whole training period."""
+"""Training the ranker: how long is found by validation, then it learns from the whole training period.
+
+Its tables are narrow (`width` and one floats an item) and moved whole in every step.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax  # type: ignore[import-untyped]
 from flax import nnx
 from numpy.typing import NDArray
 from rich.progress import Progress
@@ -25,7 +30,6 @@ from offline.ranker.examples import Example, Examples
 from offline.ranker.known import Known
 from offline.ranker.ranker import Items, Ranker
 from offline.training.checkpoints import Checkpoints
-from offline.training.step import ALL, adamw
 
 
 class Trained(NamedTuple):
@@ -105,8 +109,8 @@ class Training:
         self.examples = Examples(timelines, candidates, len(known.ids), config)
         dimension = known.vectors.shape[1]
         self.model = _new(len(known.ids), dimension, buckets, known.items, known.users, config)
-        optimiser = adamw(config.learning_rate, config.weight_decay, config.max_epochs * len(self.examples))
-        self.optimiser = nnx.Optimizer(self.model, optimiser, wrt=ALL)
+        optimiser = _adamw(config.learning_rate, config.weight_decay, config.max_epochs * len(self.examples))
+        self.optimiser = nnx.Optimizer(self.model, optimiser, wrt=nnx.Param)
 
     def run(
         self, epochs: int, progress: Progress, title: str, validate: Callable[[Ranker], float] | None = None
@@ -174,6 +178,11 @@ def sampled_softmax(logits: jax.Array, there: jax.Array, log_expected: jax.Array
     rest = jax.nn.logsumexp(corrected, axis=1, keepdims=True)
     positive = logits[:, :targets]
     return jnp.sum((jnp.logaddexp(positive, rest) - positive) * there) / jnp.sum(there)
+
+
+@cache  # what is compiled for one training serves the next with the same settings
+def _adamw(learning_rate: float, weight_decay: float, steps: int) -> optax.GradientTransformation:
+    return optax.adamw(optax.cosine_decay_schedule(learning_rate, steps), weight_decay=weight_decay)
 
 
 @nnx.jit(static_argnums=(0, 1, 2, 5))
