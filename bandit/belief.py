@@ -1,9 +1,11 @@
 """Belief: what a model that knows the whole user says of a request's candidates, in place of the bundle's prior.
 
-The prior m_cj is a belief on the edges of a cluster, the same for all its users. A belief r_j about this very user
-takes its place: every edge of the item is believed r_j / Σ_c w_c m_cj times as good, and what users have said since
-counts against that as it counted against the prior. So with nothing said the score is r_j, times what the policy makes
-of the item's quality and its optimism; with much said it is what users say, whatever was believed.
+The prior m_cj is a belief on the edges of a cluster, the same for all its users; the score is Σ_c w_c θ_cj, and an
+edge that is missing is evidence against the item. A belief r_j about this very user takes its place: over the edges
+that exist, with weights ŵ_c that add up to 1 there, every edge is believed r_j / Σ_c ŵ_c m_cj times as good, what users
+have said since counts against that as it counted against the prior, and the score is Σ_c ŵ_c θ′_cj. So with nothing
+said it is r_j, times what the policy makes of the item's quality and its optimism; with much said it is what the user's
+clusters say, whatever was believed.
 """
 
 from __future__ import annotations

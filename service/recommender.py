@@ -198,7 +198,10 @@ class Recommender:
 
         expected = summed(self.bundle.prior.probability[edges])
         believed = belief.of_logits(ranker.logits(asker.row, asker.recent, items), expected)
-        ratio = (believed / expected)[rows]
+        # That an edge is missing tells something of the user that the ranker knows better: those there are count.
+        covered = summed(np.ones(len(edges)))
+        ratio = (believed * covered / expected)[rows]
+        weights /= covered[rows]
         said = self.replica.statistics(arm.namespace, edges)
         a = cast(CalibratedDiagLinUCB, policy_of(arm)).pseudo_clicks
         means, scores = (
