@@ -112,7 +112,8 @@ class Density(_Section):
     the space of trained towers, once. `iterative`: the same in rounds, masses moving by 1 − β, until they move by less
     than δ (of the mean mass). The density is that of `draws` items with noise (in units of the items' spread), found by
     the distance to the k-th of them (`knn`, k = `neighbours`), by kernels on 8 main components (`pca_kde`) or on all
-    (`kde`: the paper's, for vectors of few dimensions). `calibrate` trains the user tower once more without weights.
+    (`kde`: the paper's, for vectors of few dimensions). Rounds go on while the tail's recall in validation rises and no
+    more than `most_loss` of plain training's recall is lost. `calibrate` then trains the user tower without weights.
     """
 
     kind: Literal["none", "inverse_frequency", "density", "iterative"] = "none"
@@ -121,10 +122,11 @@ class Density(_Section):
     draws: Positive = 10_000
     noise: Annotated[float, Field(ge=0)] = 0.1
     clip: Annotated[float, Field(ge=1)] = 10.0
-    beta: Annotated[float, Field(ge=0, lt=1)] = 0.8
+    beta: Annotated[float, Field(ge=0, le=1)] = 0.8
     delta: Annotated[float, Field(ge=0)] = 0.05
-    rounds: Positive = 5
-    epochs: Positive = 5
+    rounds: Positive = 3
+    epochs: Positive = 2
+    most_loss: Annotated[float, Field(ge=0, le=1)] = 0.02
     learning_rate_share: Annotated[float, Field(gt=0, le=1)] = 0.25
     calibrate: bool = True
 
@@ -134,12 +136,14 @@ class Train(_Section):
 
     The towers are Hiformers, of which a user gets as many interests as asked, or plain networks that give one;
     `disagreement` penalises interests that look for the same items of a history, `strangeness` an item that lies
-    elsewhere when its id is not told.
+    elsewhere when its id is not told. `projection` hidden units in a network behind each interest, 0 for none, make one
+    interest as large a model as several are.
     """
 
     tower: Literal["two_tower", "hiformer"] = "hiformer"
     interests: Annotated[int, Field(ge=1, le=16)] = 4
     disagreement: Annotated[float, Field(ge=0)] = 0.0
+    projection: Annotated[int, Field(ge=0)] = 0
     hiformer: Hiformer = Hiformer()
     density: Density = Density()
     text: Text = Text()

@@ -32,6 +32,9 @@ class HiformerUserTower(nnx.Module):
         tokens = 2 * interests + self.features.num_tokens
         self.body = Hiformer(tokens, interests, width, config.hiformer, rngs)
         self.output = PerToken(interests, width, width, rngs, scale=0.0)
+        projection = config.projection
+        self.inner = PerToken(interests, width, projection, rngs) if projection else None
+        self.outer = PerToken(interests, projection, width, rngs, scale=0.0) if projection else None
 
     def __call__(self, items: jax.Array, history: jax.Array, fields: Fields) -> jax.Array:
         """See the class."""
@@ -44,5 +47,8 @@ class HiformerUserTower(nnx.Module):
     def _interests(self, pooled: jax.Array, fields: Fields) -> jax.Array:
         tasks = jnp.broadcast_to(self.tasks[...], (pooled.shape[0], *self.tasks.shape))
         tokens = jnp.concatenate([tasks, pooled, self.features(fields)], axis=1)
-        together = self.output(self.body(tokens)) / jnp.sqrt(pooled.shape[-1])  # a unit vector has entries this small
+        together = self.body(tokens)
+        if self.inner is not None and self.outer is not None:
+            together = together + self.outer(nnx.gelu(self.inner(together), approximate=False))
+        together = self.output(together) / jnp.sqrt(pooled.shape[-1])  # a unit vector has entries this small
         return unit(pooled + together)

@@ -74,10 +74,10 @@ class Training:
         """Train through a stage, from its last checkpoint if there is one.
 
         With `validate` it ends early, once `patience` epochs in a row brought nothing better, and the model and the
-        optimiser are left as they were after the best epoch.
+        optimiser are left as they were after the best epoch, or before the first if all were worse.
 
         Returns:
-            What `validate` said after each epoch.
+            What `validate` said before the first epoch and after each.
         """
         folder, modules = self.folder / stage.name, (self.model, stage.optimiser)
         self.batches.weights = density_weighting.example_weights(stage.mass, self.batches.frequencies)
@@ -87,6 +87,9 @@ class Training:
             bar = progress.add_task(title, total=stage.epochs * per_epoch, completed=at)
             key = jax.random.key(self.config.seed)
             order = self.batches.order(self.epochs + at // per_epoch)
+            if validate is not None and not record:
+                record.append(validate(self))
+                best.save(0, record)
             while at < stage.epochs * per_epoch and not _patience_is_over(record, stage.patience):
                 epoch, number = divmod(at, per_epoch)
                 if number == 0:
@@ -100,7 +103,7 @@ class Training:
                 if epoch_ends and validate is not None:
                     record.append(validate(self))
                     progress.update(bar, description=f"{title}: epoch {epoch + 1}, recall {record[-1]:.4f}")
-                    if best_epoch(record) == epoch + 1:
+                    if best_epochs(record) == epoch + 1:
                         best.save(at, record)
                 if epoch_ends or at % self.config.checkpoint_steps == 0:
                     last.save(at, record)
@@ -122,10 +125,10 @@ class Training:
         return vectors.embed_items(self.model, self.batches.ids, self.features.items)
 
 
-def best_epoch(record: list[float]) -> int:
-    """The epoch, counted from 1, that validation found best; the first of equals."""
-    return int(np.argmax(record)) + 1
+def best_epochs(record: list[float]) -> int:
+    """After how many epochs validation found a stage's model best; the fewest of equals."""
+    return int(np.argmax(record))
 
 
 def _patience_is_over(record: list[float], patience: int) -> bool:
-    return bool(record) and len(record) - best_epoch(record) >= patience
+    return bool(record) and len(record) - 1 - best_epochs(record) >= patience

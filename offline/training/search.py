@@ -6,6 +6,7 @@ training goes through the same stages, as many epochs in each, on everything bef
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,9 +20,9 @@ from offline.text.encoder import Encoder
 from offline.towers.two_tower import TwoTower
 from offline.training import stages
 from offline.training.features import Features, describe, text_encoder
-from offline.training.loop import Stage, Training, best_epoch
+from offline.training.loop import Stage, Training, best_epochs
 from offline.training.stages import Aim
-from offline.training.validation import Validation
+from offline.training.validation import Recalls, Validation
 from offline.vectors import Vectors
 
 
@@ -32,7 +33,7 @@ class Trained(NamedTuple):
         model, features: the towers, and all items and users as they read them.
         vectors: of all items and users.
         text: what made vectors of the items' text, if anything did.
-        records: the search's stages by name, in order; of each what validation said after every epoch.
+        records: the search's stages by name, in order; of each what validation said before it and after every epoch.
         validation_users: how many it asked.
     """
 
@@ -46,7 +47,45 @@ class Trained(NamedTuple):
     @property
     def epochs(self) -> dict[str, int]:
         """How many epochs of each stage there are in the vectors."""
-        return {name: best_epoch(record) for name, record in self.records.items()}
+        return {name: best_epochs(record) for name, record in self.records.items()}
+
+
+class Search:
+    """Takes one training through its stages, each as long as validation says that it helps.
+
+    Plain training and calibration raise recall; the rounds raise that of the tail, as long as no more than a share of
+    plain training's recall is lost.
+
+    Attributes:
+        records: the stages by name, what validation said before each and after every epoch.
+    """
+
+    def __init__(
+        self,
+        training: Training,
+        recalls: Callable[[Training], Recalls],
+        most_loss: float,
+        progress: Progress,
+        title: str,
+    ) -> None:
+        self.training, self.recalls, self.most_loss = training, recalls, most_loss
+        self.progress, self.title = progress, title
+        self.records: dict[str, list[float]] = {}
+
+    def __call__(self, stage: Stage, aim: Aim) -> int:
+        """Run a stage; how many epochs of it were kept."""
+
+        def worth(training: Training) -> float:
+            found = self.recalls(training)
+            return found.all if aim == "all" else self._of_tail(found)
+
+        record = self.training.run(stage, self.progress, f"{self.title}, {stage.name}", worth)
+        self.records[stage.name] = record
+        return best_epochs(record)
+
+    def _of_tail(self, found: Recalls) -> float:
+        lost_too_much = found.all < (1 - self.most_loss) * max(self.records["plain"])
+        return 0.0 if lost_too_much else found.tail
 
 
 def train(dataset: Dataset, config: Train, folder: Path, progress: Progress) -> Trained:
@@ -61,21 +100,19 @@ def train(dataset: Dataset, config: Train, folder: Path, progress: Progress) -> 
     earlier = tl.before(dataset.timelines, microseconds(dataset.split.validation_start))
     text = text_encoder(dataset, earlier, config)
     validation = Validation(dataset, earlier, describe(dataset, earlier, config, text), config)
-    search = Training(earlier, len(dataset.items), validation.features, config, folder / "search")
-    records: dict[str, list[float]] = {}
-
-    def seek(stage: Stage, aim: Aim) -> None:
-        records[stage.name] = search.run(stage, progress, f"search, {stage.name}", validation.of(aim))
-
-    stages.learn(search, config, seek)
+    training = Training(earlier, len(dataset.items), validation.features, config, folder / "search")
+    search = Search(training, validation.recalls, config.density.most_loss, progress, "search")
+    stages.learn(training, config, search)
     text = text_encoder(dataset, dataset.timelines, config)
     features = describe(dataset, dataset.timelines, config, text)
     final = Training(dataset.timelines, len(dataset.items), features, config, folder / "final")
 
-    def repeat(stage: Stage, aim: Aim) -> None:  # noqa: ARG001
-        if stage.name in records:  # weights may settle a round later here
-            final.run(stage._replace(epochs=best_epoch(records[stage.name])), progress, f"final, {stage.name}")
+    def repeat(stage: Stage, aim: Aim) -> int:  # noqa: ARG001
+        epochs = best_epochs(search.records.get(stage.name, [0.0]))  # weights may settle a round later here
+        if epochs:
+            final.run(stage._replace(epochs=epochs), progress, f"final, {stage.name}")
+        return epochs
 
     stages.learn(final, config, repeat)
     vectors = final.embed(dataset.timelines, np.arange(len(dataset.users), dtype=np.int32))
-    return Trained(final.model, features, vectors, text, records, len(validation.users))
+    return Trained(final.model, features, vectors, text, search.records, len(validation.users))

@@ -22,8 +22,8 @@ from offline.training.optimiser import USER_SIDE
 Aim = Literal["all", "tail"]
 """What a stage is to bring: recall of all items, or of the tail's."""
 
-Run = Callable[[Stage, Aim], None]
-"""Trains through a stage, as long as that helps its aim."""
+Run = Callable[[Stage, Aim], int]
+"""Trains through a stage, as long as that helps its aim; returns how many epochs of it were kept."""
 
 
 def learn(training: Training, config: Train, run: Run) -> None:
@@ -42,7 +42,7 @@ def weigh(training: Training, config: Train, run: Run) -> None:
     """The rounds: weights from where the items lie, then some epochs of both towers with these.
 
     One-shot density takes the weights of the first round as they are; the iteration goes on with momentum until the
-    masses have settled. The optimiser is the same throughout.
+    masses have settled, or a round brings nothing. The optimiser is the same throughout.
     """
     weighting, mass = config.density, training.batches.frequencies
     optimiser = training.optimiser(config.learning_rate * weighting.learning_rate_share)
@@ -60,7 +60,8 @@ def weigh(training: Training, config: Train, run: Run) -> None:
         before, mass = mass, towards if once else density_weighting.onward(mass, towards, weighting.beta)
         if density_weighting.has_settled(mass, before, weighting.delta):
             break
-        run(Stage(f"round-{number + 1}", optimiser, mass, weighting.epochs, 1), "tail")
+        if run(Stage(f"round-{number + 1}", optimiser, mass, weighting.epochs, 1), "tail") == 0:
+            break
 
 
 def calibrate(training: Training, config: Train, run: Run) -> None:

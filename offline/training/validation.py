@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,15 @@ from offline.data.timelines import Timelines, popularity
 from offline.evaluation import ranking
 from offline.training.features import Features
 from offline.training.loop import Training
-from offline.training.stages import Aim
 
 HEAD_SHARE = 0.2
+
+
+class Recalls(NamedTuple):
+    """Recall of all items, and of the tail's."""
+
+    all: float
+    tail: float
 
 
 class Validation:
@@ -36,16 +42,13 @@ class Validation:
         self.tail = np.ones(len(dataset.items), dtype=bool)
         self.tail[order[: round(HEAD_SHARE * len(order))]] = False
 
-    def of(self, aim: Aim) -> Callable[[Training], float]:
-        """Mean recall of a model as it stands: of all items, or of those of the tail by the users who took some."""
-        return lambda training: self.recall(training, self.relevant if aim == "all" else self.relevant & self.tail)
-
-    def recall(self, training: Training, relevant: NDArray[np.bool_]) -> float:
-        """Mean recall of relevant items bool[n, J], of the users who have any; 0 if nobody has."""
-        some = relevant.any(axis=1)
-        if not some.any():
-            return 0.0
+    def recalls(self, training: Training) -> Recalls:
+        """Of a model as it stands: mean recall, and that of the tail's items by the users who took some."""
         vectors = training.embed(self.earlier, self.users)
-        scores = np.einsum("uhd,jd->uhj", vectors.users[some], vectors.items).max(axis=1)
+        scores = np.einsum("uhd,jd->uhj", vectors.users, vectors.items).max(axis=1)
         ranked = ranking.top(scores, self.cutoff)
-        return float(ranking.recall(ranked, relevant[some], self.cutoff).mean())
+        return Recalls(self._mean(ranked, self.relevant), self._mean(ranked, self.relevant & self.tail))
+
+    def _mean(self, ranked: NDArray[np.int64], relevant: NDArray[np.bool_]) -> float:
+        some = relevant.any(axis=1)
+        return float(ranking.recall(ranked[some], relevant[some], self.cutoff).mean()) if some.any() else 0.0

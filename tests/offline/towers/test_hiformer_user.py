@@ -49,3 +49,16 @@ def test_nothing_known_of_users_is_enough() -> None:
     vectors = run(tower(1, NOTHING), ITEMS, HISTORY, NOTHING)
     assert np.allclose(vectors[0], vectors[1], atol=1e-6)
     assert jnp.isfinite(vectors).all()
+
+
+def test_a_projection_behind_an_interest_is_a_network_of_its_own() -> None:
+    config = TRAIN.model_copy(update={"tower": "hiformer", "interests": 1, "projection": 3})
+    found = filled(lambda: HiformerUserTower(COUNTRY, config, nnx.Rngs(0)))
+    moved = run(found, ITEMS, HISTORY, COUNTRY)
+    assert found.outer is not None
+    found.outer.kernel[...] = jnp.zeros((1, 3, TRAIN.dimension))
+    found.outer.bias[...] = jnp.zeros((1, TRAIN.dimension))
+    assert not np.allclose(run(found, ITEMS, HISTORY, COUNTRY), moved, atol=1e-3)
+    found.inner = found.outer = None
+    plain = run(found, ITEMS, HISTORY, COUNTRY)
+    assert plain.shape == moved.shape

@@ -8,7 +8,7 @@ from rich.progress import Progress
 from offline.data.dataset import Dataset, microseconds
 from offline.data.timelines import before
 from offline.training.features import describe
-from offline.training.loop import Stage, Training, best_epoch
+from offline.training.loop import Stage, Training, best_epochs
 from tests.offline.conftest import TRAIN
 
 
@@ -19,7 +19,7 @@ def training(data: Dataset, tmp_path: Path) -> Training:
 
 
 def test_stops_when_validation_no_longer_improves_and_keeps_the_best(training: Training) -> None:
-    said = iter([0.1, 0.3, 0.2, 0.25, 0.9])
+    said = iter([0.0, 0.1, 0.3, 0.2, 0.25, 0.9])
     after = []
 
     def validate(model: Training) -> float:
@@ -29,17 +29,26 @@ def test_stops_when_validation_no_longer_improves_and_keeps_the_best(training: T
     stage = Stage("plain", training.optimiser(0.01, 20), training.batches.frequencies, 20, 2)
     with Progress(disable=True) as progress:
         record = training.run(stage, progress, "search", validate)
-        assert record == [0.1, 0.3, 0.2, 0.25]
-        assert best_epoch(record) == 2
+        assert record == [0.0, 0.1, 0.3, 0.2, 0.25]
+        assert best_epochs(record) == 2
         assert training.epochs == 4
-        assert np.array_equal(_parameters(training), after[1])
-        assert not np.array_equal(after[1], after[3])
+        assert np.array_equal(_parameters(training), after[2])
+        assert not np.array_equal(after[2], after[4])
         # The optimiser's memory is that epoch's too.
         assert int(stage.optimiser.taken[...]) == 2 * len(training.batches)
         # A stage that is done is taken up as it ended.
         training.epochs = 0
         assert training.run(stage, progress, "search", validate) == record
-        assert np.array_equal(_parameters(training), after[1])
+        assert np.array_equal(_parameters(training), after[2])
+
+
+def test_a_stage_that_brings_nothing_leaves_the_model_alone(training: Training) -> None:
+    before, said = _parameters(training), iter([0.5, 0.4])
+    stage = Stage("round-1", training.optimiser(0.01, 20), training.batches.frequencies, 5, 1)
+    with Progress(disable=True) as progress:
+        record = training.run(stage, progress, "search", lambda _: next(said))
+    assert best_epochs(record) == 0
+    assert np.array_equal(_parameters(training), before)
 
 
 def test_a_stages_masses_become_the_weights_of_targets(training: Training) -> None:

@@ -13,7 +13,9 @@ from offline.batches import Batches
 from offline.config import Train
 from offline.data.dataset import Dataset
 from offline.training import search
+from offline.training.loop import Stage
 from offline.training.search import Trained
+from offline.training.validation import Recalls
 from tests.offline.conftest import INTERESTS, TASTES, TRAIN
 
 LONG = TRAIN.model_copy(update={"checkpoint_steps": 15})
@@ -63,8 +65,8 @@ def test_fresh_items_are_placed_by_their_features(
 
 def test_takes_the_best_epoch_of_the_search(trained: Trained) -> None:
     record = trained.records["plain"]
-    assert 1 <= len(record) <= TRAIN.max_epochs
-    assert trained.epochs == {"plain": 1 + int(np.argmax(record))}
+    assert 2 <= len(record) <= 1 + TRAIN.max_epochs
+    assert trained.epochs == {"plain": int(np.argmax(record))}
     assert trained.validation_users > 0
 
 
@@ -80,6 +82,25 @@ def test_the_same_seed_gives_the_same_bits_and_nothing_is_trained_twice(
         assert other.records == trained.records
         assert np.array_equal(other.vectors.users, trained.vectors.users)
         assert np.array_equal(other.vectors.items, trained.vectors.items)
+
+
+def test_the_tail_is_raised_as_long_as_not_too_much_is_lost() -> None:
+    said = iter([(0.5, 0.1), (0.49, 0.2), (0.48, 0.3)])
+
+    class Run:
+        """Says what validation says of three epochs."""
+
+        def run(self, stage: Stage, progress: Progress, title: str, validate: Any) -> list[float]:
+            return [validate(self) for _ in range(3)]
+
+    taught: Any = Run()
+    found = search.Search(taught, lambda _: Recalls(*next(said)), 0.03, Progress(disable=True), "")
+    found.records["plain"] = [0.1, 0.5]
+    stage = Stage("round-1", *[None] * 4)  # type: ignore[arg-type]
+    assert found(stage, "tail") == 1
+    assert found.records["round-1"] == [0.1, 0.2, 0.0]  # 0.48 is more than 3 % below 0.5
+    said = iter([(0.5, 0.1), (0.49, 0.2), (0.51, 0.0)])
+    assert found(stage, "all") == 2
 
 
 def test_interests_resume_to_the_same_bits(data: Dataset, tmp_path: Path) -> None:

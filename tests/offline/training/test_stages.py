@@ -12,15 +12,23 @@ from offline.training import stages
 from offline.training.features import describe
 from offline.training.loop import Stage, Training
 from offline.training.optimiser import ALL, USER_SIDE
+from offline.training.stages import Aim
 from tests.offline.conftest import TRAIN
 
 
-def learned(data: Dataset, folder: Path, **density: Any) -> tuple[Training, list[tuple[Stage, str]]]:
+def learned(
+    data: Dataset, folder: Path, fruitless: str = "", **density: Any
+) -> tuple[Training, list[tuple[Stage, str]]]:
     """The stages that a configuration asks for, none of them run."""
     config: Train = TRAIN.model_copy(update={"density": Density(neighbours=5, draws=500, **density)})
     training = Training(data.timelines, len(data.items), describe(data, data.timelines, config), config, folder)
     found: list[tuple[Stage, str]] = []
-    stages.learn(training, config, lambda stage, aim: found.append((stage, aim)))
+
+    def keep(stage: Stage, aim: Aim) -> int:
+        found.append((stage, aim))
+        return 0 if stage.name == fruitless else 1
+
+    stages.learn(training, config, keep)
     return training, found
 
 
@@ -42,6 +50,11 @@ def test_the_stages_are_as_configured(density: dict[str, Any], names: list[str],
     for stage, _ in found:
         assert stage.mass.sum() == pytest.approx(1)
         assert not stage.mass[training.batches.frequencies == 0].any()
+
+
+def test_a_round_that_brings_nothing_is_the_last(data: Dataset, tmp_path: Path) -> None:
+    found = learned(data, tmp_path, fruitless="round-2", kind="iterative", rounds=5)[1]
+    assert [stage.name for stage, _ in found] == ["plain", "round-1", "round-2", "calibration"]
 
 
 def test_plain_and_calibration_count_targets_alike_and_rounds_move_on(data: Dataset, tmp_path: Path) -> None:
