@@ -163,8 +163,9 @@ def trained(shop: Shop, model: str, seed: int, *, quick: bool) -> Vectors:
     with tempfile.TemporaryDirectory() as folder, Progress(disable=True) as progress:
         training = Training(data.timelines, len(data.items), features, config, Path(folder))
 
-        def run(stage: Stage, aim: stages.Aim) -> None:  # noqa: ARG001
+        def run(stage: Stage, aim: stages.Aim) -> int:  # noqa: ARG001
             training.run(stage, progress, model)
+            return stage.epochs
 
         stages.learn(training, config, run)
     return training.embed(data.timelines, np.arange(len(data.users), dtype=np.int32))
