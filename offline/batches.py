@@ -12,8 +12,9 @@ from offline.data.timelines import PAD, Timelines, Visits, histories, visits
 UNKNOWN = 0
 """The id of items without training interactions; item j with some has id j + 1."""
 
-_SIZES, _LEAST = 8, 64
-"""A batch's lists are of one of so many lengths, multiples of at least that, so that little is compiled anew."""
+_SIZES, _LEAST, _SHARES = 8, 64, 8
+"""A batch's lists are of one of so many lengths, multiples of at least that, so that little is compiled anew; and they
+can be cut into so many equal shares."""
 
 
 class Batch(NamedTuple):
@@ -112,6 +113,7 @@ class Batches:
 
 def _padded(items: NDArray[np.int32], most: int) -> NDArray[np.int32]:
     step = max(-(-most // _SIZES), min(most, _LEAST))
+    step += -step % _SHARES
     padded = np.full(max(1, -(-len(items) // step)) * step, PAD, dtype=np.int32)
     padded[: len(items)] = items
     return padded

@@ -70,6 +70,19 @@ DropUnknown = Annotated[
     typer.Option("--drop-unknown", help="Leave out rows whose user or item has no row.", rich_help_panel=_DATA),
 ]
 
+_SEVERAL = "Several processes"
+Coordinator = Annotated[
+    str | None,
+    typer.Option(envvar="JAX_COORDINATOR_ADDRESS", help="HOST:PORT of process 0, a free port.",
+                 rich_help_panel=_SEVERAL),
+]  # fmt: skip
+Processes = Annotated[
+    int, typer.Option(envvar="JAX_NUM_PROCESSES", min=1, help="How many there are.", rich_help_panel=_SEVERAL)
+]
+Process = Annotated[
+    int, typer.Option(envvar="JAX_PROCESS_ID", min=0, help="Which this one is, from 0.", rich_help_panel=_SEVERAL)
+]
+
 _WORK, _BUNDLES = Path("build"), "bundles"
 
 
@@ -134,9 +147,34 @@ def prepare(
 
 
 @app.command()
-def train(config: ConfigOption = None, work: Work = _WORK, quick: Quick = False, seed: Seed = None) -> None:
-    """Train the two towers; an interrupted training goes on from its last checkpoint."""
-    Pipeline(work, _console()).train(_settings(config, quick=quick, seed=seed).train)
+def train(
+    config: ConfigOption = None,
+    work: Work = _WORK,
+    quick: Quick = False,
+    seed: Seed = None,
+    coordinator: Coordinator = None,
+    processes: Processes = 1,
+    process: Process = 0,
+) -> None:
+    """Train the two towers; an interrupted training goes on from its last checkpoint.
+
+    Several processes share every batch, and give what one gives. Start all of them with the same options but for
+    `--process`, and with a work folder that all of them see: on two machines, say,
+
+        python -m offline train --coordinator first:9000 --processes 2 --process 0
+
+        python -m offline train --coordinator first:9000 --processes 2 --process 1
+
+    On one machine with several GPUs one process uses them all; two processes there are two commands with 127.0.0.1.
+    """
+    settings = _settings(config, quick=quick, seed=seed).train
+    if processes > 1:
+        if coordinator is None:
+            raise ConfigError("--processes needs --coordinator HOST:PORT, an address of process 0 that all can reach")
+        from offline.training.processes import join  # noqa: PLC0415  JAX takes seconds to import
+
+        join(coordinator, processes, process)
+    Pipeline(work, _console()).train(settings)
 
 
 @app.command()

@@ -68,17 +68,30 @@ class Pipeline:
         self._step(PREPARE, config, files, action)
 
     def train(self, config: Train) -> None:
-        """Train the towers and embed all users and items."""
+        """Train the towers and embed all users and items.
+
+        Of several processes (`processes.join`) process 0 does this and the others help it: they write nothing but their
+        part of the checkpoints. All see the same work folder.
+        """
         # JAX and scikit-learn take seconds to import, and most commands do without.
         from offline.export import towers  # noqa: PLC0415
-        from offline.training import search  # noqa: PLC0415
+        from offline.training import processes, search  # noqa: PLC0415
 
         before = self._finished(PREPARE)
+        checkpoints = self.work / TRAIN / "checkpoints"
+        if not processes.leads():
+            if processes.agree(0):
+                search.train(dataset.load(self.work / PREPARE), config, checkpoints, Progress(disable=True))
+            return
+
+        begun = False
 
         def action(folder: Path) -> dict[str, Any]:
+            nonlocal begun
+            begun = bool(processes.agree(1))
             data = dataset.load(self.work / PREPARE)
             with self._progress() as progress:
-                trained = search.train(data, config, folder / "checkpoints", progress)
+                trained = search.train(data, config, checkpoints, progress)
             vectors.save(trained.vectors, folder / _VECTORS)
             networks.save(towers.networks(data, trained, config), folder)
             return {
@@ -88,6 +101,8 @@ class Pipeline:
             }
 
         self._step(TRAIN, config, [before["key"]], action)
+        if not begun:
+            processes.agree(0)
 
     def build(self, config: Build) -> None:
         """Cluster users, draw the graph, and write the draft of the bundle."""

@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 from numpy.typing import NDArray
 
 from offline.towers.two_tower import TwoTower
+from offline.training import processes
 
 _CHUNK = 1024
 
@@ -49,14 +50,16 @@ def embed(
         user_features: U rows.
     """
     items = embed_items(model, ids, item_features)
-    users = [np.asarray(_users(model, items, *chunk)) for chunk in _chunks(histories, user_features)]
+    placed = processes.everywhere(items)
+    users = [np.asarray(_users(model, placed, *processes.shared(chunk))) for chunk in _chunks(histories, user_features)]
     temperature = float(jnp.exp(model.log_temperature[...]))
     return Vectors(np.concatenate(users)[: len(histories)], items, temperature)
 
 
 def embed_items(model: TwoTower, ids: NDArray[np.int32], features: Any) -> NDArray[np.float32]:
     """float32[J, D]: run the item tower alone; the arguments are those of `embed`."""
-    return np.concatenate([np.asarray(_items(model, *chunk)) for chunk in _chunks(ids, features)])[: len(ids)]
+    chunks = map(processes.shared, _chunks(ids, features))
+    return np.concatenate([np.asarray(_items(model, *chunk)) for chunk in chunks])[: len(ids)]
 
 
 def save(vectors: Vectors, path: Path) -> None:
@@ -78,12 +81,12 @@ def take(features: Any, rows: NDArray[np.integer]) -> Any:
 
 @nnx.jit
 def _items(model: TwoTower, ids: ArrayLike, features: Any) -> jax.Array:
-    return model.item(jnp.asarray(ids), features)
+    return processes.gathered(model.item(jnp.asarray(ids), features))
 
 
 @nnx.jit
 def _users(model: TwoTower, items: ArrayLike, histories: ArrayLike, features: Any) -> jax.Array:
-    return model.user(jnp.asarray(items), jnp.asarray(histories), features)
+    return processes.gathered(model.user(jnp.asarray(items), jnp.asarray(histories), features))
 
 
 def _chunks(first: NDArray[np.int32], features: Any) -> list[tuple[NDArray[np.int32], Any]]:

@@ -21,6 +21,7 @@ from offline.config import Train
 from offline.data import timelines as tl
 from offline.data.timelines import Timelines
 from offline.towers.two_tower import TwoTower
+from offline.training import processes
 from offline.training.checkpoints import Checkpoints
 from offline.training.features import Features
 from offline.training.optimiser import ALL, Optimiser
@@ -59,7 +60,9 @@ class Training:
             config.targets_per_visit,
             config.seed,
         )
+        processes.divide(self.batches.size)
         self.model = TwoTower(num_items, features.items, features.users, config, config.seed)
+        processes.spread(self.model)
         self.epochs = 0
         """Done in the stages that have ended."""
 
@@ -101,7 +104,7 @@ class Training:
                 at += 1
                 epoch_ends = at % per_epoch == 0
                 if epoch_ends and validate is not None:
-                    record.append(validate(self))
+                    record.append(processes.agree(validate(self)))
                     progress.update(bar, description=f"{title}: epoch {epoch + 1}, recall {record[-1]:.4f}")
                     if best_epochs(record) == epoch + 1:
                         best.save(at, record)

@@ -12,7 +12,7 @@ from flax import nnx
 
 from offline.towers.embedding import Table
 from offline.towers.two_tower import TwoTower
-from offline.training import rows
+from offline.training import processes, rows
 
 
 class Memory(nnx.Variable[jax.Array]):
@@ -56,6 +56,7 @@ class Optimiser(nnx.Module):
         tables = nnx.to_flat_state(nnx.state(model, nnx.All(wrt, Table)))
         by_rows = {name(path): rows.remember(self.adamw, table[...]) for path, table in tables}
         self.dense, self.by_rows = (nnx.data(jax.tree.map(Memory, memory)) for memory in (dense, by_rows))
+        processes.spread(self)
 
     def move(self, model: TwoTower, gradients: Any, touched: dict[str, jax.Array]) -> None:
         """Move a model.

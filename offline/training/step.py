@@ -19,7 +19,7 @@ from offline.data.timelines import PAD
 from offline.loss import in_batch_softmax, strangeness
 from offline.towers.embedding import Table
 from offline.towers.two_tower import TwoTower
-from offline.training import rows
+from offline.training import processes, rows
 from offline.training.features import Features, places
 from offline.training.optimiser import Optimiser, name
 
@@ -40,7 +40,9 @@ def step(model: TwoTower, optimiser: Optimiser, batch: Batch, features: Features
     touched = {"item.embedding": _ids(batch, sizes["item.embedding"])}
     touched["item.features"], items = places(features.items, sizes.get("item.features"))
     touched["user.features"], users = places(features.users, sizes.get("user.features"))
-    _step(model, optimiser, batch, touched, Features(items, users), key)
+    batch, features = processes.shared((batch, Features(items, users)))
+    touched, key = processes.everywhere((touched, key))
+    _step(model, optimiser, batch, touched, features, key)
 
 
 def _ids(batch: Batch, num_rows: int) -> NDArray[np.int32]:
@@ -62,14 +64,14 @@ def _step(
     ids = jnp.arange(1, len(touched["item.embedding"]))
 
     def loss(small: TwoTower) -> jax.Array:
-        items = small.item(ids, features.items, key)
+        items = processes.gathered(small.item(ids, features.items, key))
         users = small.user(items, history, features.users)
         scores = small.scores(users, items[: len(log_q)])
         hit = in_batch_softmax(scores, log_q, weights, targets, targets != PAD)
         return hit + small.penalty() + _strangeness(small, batch, features, items, key)
 
     gradients = nnx.grad(loss, argnums=nnx.DiffState(0, optimiser.wrt))(_small(model, touched))
-    optimiser.move(model, gradients, touched)
+    optimiser.move(model, processes.gathered(gradients), touched)
 
 
 def _strangeness(model: TwoTower, batch: Batch, features: Features, items: jax.Array, key: jax.Array) -> jax.Array:

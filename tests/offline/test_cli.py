@@ -68,6 +68,13 @@ def test_faults_end_with_a_message_and_code_2(
         assert "Traceback" not in shown
 
 
+def test_several_processes_need_an_address(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(monkeypatch, "train", "--processes", "2") == 2
+    assert "--processes needs --coordinator HOST:PORT" in capsys.readouterr().err
+    assert main(monkeypatch, "train", "--coordinator", "127.0.0.1:1", "--processes", "2", "--process", "2") == 2
+    assert "2 processes are numbered 0 to 1" in capsys.readouterr().err
+
+
 def test_an_option_that_is_no_option_ends_with_code_2(monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(monkeypatch, "run", "--nonsense") == 2
 

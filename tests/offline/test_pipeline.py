@@ -14,6 +14,7 @@ from offline.config import Build, Config, Evaluate, Prepare, Publish
 from offline.errors import DataError
 from offline.pipeline import Pipeline
 from offline.text import encoder
+from offline.training import processes, search
 from tests.offline.conftest import BUILD, INTERESTS, RANK, TEST_START, TRAIN
 
 
@@ -114,6 +115,20 @@ def test_a_step_that_failed_is_done_again(finished: Path, config: Config, monkey
         steps.evaluate(config.evaluate)
     steps.build(finer)
     assert result(finished, "build")["finished"]
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_process_that_helps_trains_if_the_first_does_and_writes_nothing(
+    wanted: bool, finished: Path, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = []
+    monkeypatch.setattr(processes, "leads", lambda: False)
+    monkeypatch.setattr(processes, "agree", lambda _: float(wanted))
+    monkeypatch.setattr(search, "train", lambda data, train, folder, progress: trained.append(folder))
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
+    Pipeline(finished / "build", Console(quiet=True)).train(config.train)
+    assert trained == ([finished / "build" / "train" / "checkpoints"] if wanted else [])
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
 
 
 def test_other_contents_of_a_file_are_other_data(config: Config, shop: Path, tmp_path: Path) -> None:
