@@ -52,6 +52,23 @@ def before(timelines: Timelines, moment: int) -> Timelines:
     return sort(timelines.users[kept], timelines.items[kept], timelines.times[kept], len(timelines.starts) - 1)
 
 
+def since(timelines: Timelines, moment: int) -> Timelines:
+    """The interactions from a moment (µs since 1970) on."""
+    kept = timelines.times >= moment
+    return sort(timelines.users[kept], timelines.items[kept], timelines.times[kept], len(timelines.starts) - 1)
+
+
+def taken(timelines: Timelines, users: NDArray[np.int32], num_items: int) -> NDArray[np.bool_]:
+    """bool[n, J], what each of users int32[n] took; for few users at a time."""
+    first, past = timelines.starts[users], timelines.starts[users.astype(np.int64) + 1]
+    sizes = past - first
+    rows = np.repeat(np.arange(len(users)), sizes)
+    within = np.arange(len(rows)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    found = np.zeros((len(users), num_items), dtype=bool)
+    found[rows, timelines.items[np.repeat(first, sizes) + within]] = True
+    return found
+
+
 def visits(timelines: Timelines) -> Visits:
     """Group each user's interactions by their time stamp."""
     new = np.ones(len(timelines.users), dtype=bool)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bandit.bundle import Bundle
 from offline.config import Evaluate
 from offline.data.dataset import Dataset, microseconds
-from offline.data.timelines import Timelines, popularity
+from offline.data.timelines import Timelines, popularity, taken
 from offline.evaluation import popularity as popular
 from offline.evaluation import ranking, sparse_graph
 from offline.evaluation.item_knn import ItemKnn
@@ -25,7 +25,6 @@ TASKS = ("all", "new")
 """What is relevant: all that the user took in the test period, or only what they had never taken before (then what
 they had is not recommended either)."""
 
-_CHUNK = 512
 _MONTH = 28 * 86_400_000_000  # µs; of "recent popularity"
 
 
@@ -39,7 +38,7 @@ def rankers(dataset: Dataset, vectors: Vectors, bundle: Bundle, ranked: Ranked |
         return sparse_graph.scores(bundle, users)
 
     return {
-        "towers": lambda users: np.einsum("uhd,jd->uhj", vectors.users[users], vectors.items).max(axis=1),
+        "towers": lambda users: ranking.nearest(vectors.users[users], vectors.items),
         "sparse graph": graph,
         **({} if ranked is None else {"graph, ranked": lambda users: ranked.scores(users, graph(users))}),
         "item-kNN": knn.scores,
@@ -114,24 +113,15 @@ def _tasks(
 ) -> Iterator[tuple[NDArray[np.int32], NDArray[np.bool_], NDArray[np.bool_]]]:
     """Chunks of users: who (int32[n]), what is relevant to them and what they may not get (bool[n, J] each)."""
     everyone = np.unique(test.users).astype(np.int32)
-    for start in range(0, len(everyone), _CHUNK):
-        users = everyone[start : start + _CHUNK]
-        relevant = _taken(test, users, len(dataset.items))
+    for users in ranking.chunks(everyone, len(dataset.items)):
+        relevant = taken(test, users, len(dataset.items))
         had = np.zeros_like(relevant)
         if task == "new":
-            had = _taken(dataset.timelines, users, len(dataset.items))
+            had = taken(dataset.timelines, users, len(dataset.items))
             relevant &= ~had
         some = relevant.any(axis=1)
         if some.any():
             yield users[some], relevant[some], had[some]
-
-
-def _taken(timelines: Timelines, users: NDArray[np.int32], num_items: int) -> NDArray[np.bool_]:
-    """bool[n, J], what each of users int32[n] (ascending) took."""
-    chosen = np.isin(timelines.users, users)
-    taken = np.zeros((len(users), num_items), dtype=bool)
-    taken[np.searchsorted(users, timelines.users[chosen]), timelines.items[chosen]] = True
-    return taken
 
 
 def _candidates(dataset: Dataset, test: Timelines, bundle: Bundle) -> dict[str, float | None]:

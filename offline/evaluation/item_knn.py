@@ -8,7 +8,7 @@ from scipy import sparse
 
 from offline.data.timelines import Timelines
 
-_CHUNK = 1024
+_CHUNK, _CELLS = 1024, 1 << 24
 
 
 class ItemKnn:
@@ -31,8 +31,9 @@ class ItemKnn:
         columns = (taken @ sparse.dia_array((1 / length[None], [0]), shape=(num_items, num_items))).tocsr()
         transposed = columns.T.tocsr()
         rows = []
-        for start in range(0, num_items, _CHUNK):
-            similarity = (transposed[start : start + _CHUNK] @ columns).toarray()
+        size = max(1, min(_CHUNK, _CELLS // num_items))
+        for start in range(0, num_items, size):
+            similarity = (transposed[start : start + size] @ columns).toarray()
             kept = min(neighbours, num_items)
             threshold = np.partition(similarity, -kept, axis=1)[:, -kept, None]
             rows.append(sparse.csr_array(np.where(similarity >= threshold, similarity, 0)))

@@ -2,8 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
+
+_USERS, _CELLS = 512, 1 << 24
+
+
+def chunks(users: NDArray[np.int32], num_items: int) -> Iterator[NDArray[np.int32]]:
+    """Users a few at a time: so many that an array of a cell for each of them and each of J items has 2²⁴ at most.
+
+    Ranking them takes some such arrays, half a gigabyte with four interests, however many users and items there are.
+    """
+    size = max(1, min(_USERS, _CELLS // num_items))
+    for start in range(0, len(users), size):
+        yield users[start : start + size]
+
+
+def nearest(users: NDArray[np.float32], items: NDArray[np.float32]) -> NDArray[np.float32]:
+    """users float32[n, H, D], items float32[J, D] → float32[n, J], the inner product with the nearest interest."""
+    products = users.reshape(-1, users.shape[-1]) @ items.T
+    return np.asarray(products.reshape(*users.shape[:2], len(items)).max(axis=1))
 
 
 def top(scores: NDArray[np.floating], k: int) -> NDArray[np.int64]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from bandit.bundle import Bundle
 from bandit.context import UNIT
@@ -11,15 +12,23 @@ from bandit.context import UNIT
 
 def scores(bundle: Bundle, users: NDArray[np.int32]) -> NDArray[np.float32]:
     """float32[n, J] for users int32[n]: Σ_c w_c · m_cj over the edges there are; 0 off the user's candidates."""
-    matrix = np.zeros((bundle.graph.num_clusters, bundle.graph.num_items), dtype=np.float32)
-    matrix[bundle.graph.clusters, bundle.graph.items] = bundle.prior.probability
-    weights = np.zeros((len(users), bundle.graph.num_clusters), dtype=np.float32)
-    np.add.at(weights, (np.arange(len(users))[:, None], bundle.user_clusters[users]), bundle.user_weights[users] / UNIT)
-    return weights @ matrix
+    return np.asarray((_contexts(bundle, users) @ _edges(bundle, bundle.prior.probability)).toarray(), dtype=np.float32)
 
 
 def candidates(bundle: Bundle, users: NDArray[np.int32]) -> NDArray[np.bool_]:
     """bool[n, J] for users int32[n]: the items that an edge joins to one of the user's clusters."""
-    edges = np.zeros((bundle.graph.num_clusters, bundle.graph.num_items), dtype=bool)
-    edges[bundle.graph.clusters, bundle.graph.items] = True
-    return np.asarray((edges[bundle.user_clusters[users]] & (bundle.user_weights[users] > 0)[:, :, None]).any(axis=1))
+    paths = _contexts(bundle, users) @ _edges(bundle, np.ones(bundle.graph.num_edges))
+    return np.asarray(paths.toarray() > 0)
+
+
+def _contexts(bundle: Bundle, users: NDArray[np.int32]) -> sparse.csr_array:
+    """The weights of users' clusters, float64[n, C]."""
+    row, place = np.nonzero(bundle.user_weights[users])
+    weights, clusters = bundle.user_weights[users][row, place] / UNIT, bundle.user_clusters[users][row, place]
+    return sparse.csr_array((weights, (row, clusters)), shape=(len(users), bundle.graph.num_clusters))
+
+
+def _edges(bundle: Bundle, values: NDArray[np.floating]) -> sparse.csr_array:
+    """A value for each edge, float64[C, J]."""
+    graph = bundle.graph
+    return sparse.csr_array((values, graph.items, graph.indptr), shape=(graph.num_clusters, graph.num_items))

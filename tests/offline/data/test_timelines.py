@@ -44,3 +44,14 @@ def test_latest_is_cut_to_the_length_and_empty_for_the_inactive() -> None:
 
 def test_popularity_counts() -> None:
     assert tl.popularity(three_users(), 9).tolist() == [0, 0, 0, 1, 1, 1, 1, 1, 0]
+
+
+def test_since_keeps_the_rest_of_before() -> None:
+    assert tl.since(three_users(), 20).items.tolist() == [3, 5, 7]
+    assert tl.since(three_users(), 20).starts.tolist() == [0, 2, 3, 3]
+
+
+def test_taken_is_what_each_of_some_users_took() -> None:
+    found = tl.taken(three_users(), np.array([2, 1, 0], dtype=np.int32), 9)
+    assert [np.flatnonzero(row).tolist() for row in found] == [[], [6, 7], [3, 4, 5]]
+    assert tl.taken(three_users(), np.array([2], dtype=np.int32), 9).tolist() == [[False] * 9]

@@ -29,3 +29,17 @@ def test_a_catalogue_shorter_than_the_cut_off() -> None:
     ranked = ranking.top(SCORES, 100)
     assert ranking.recall(ranked, RELEVANT, 100).tolist() == [1.0, 1.0]
     assert ranking.ndcg(ranked, RELEVANT, 100).max() <= 1
+
+
+def test_chunks_hold_all_users_in_order_and_few_where_there_are_many_items() -> None:
+    users = np.arange(1000, 2100, dtype=np.int32)
+    for num_items, most in ((10, 512), (1 << 20, 16), (1 << 30, 1)):
+        parts = list(ranking.chunks(users, num_items))
+        assert np.concatenate(parts).tolist() == users.tolist()
+        assert max(map(len, parts)) == most
+
+
+def test_the_nearest_interest_counts() -> None:
+    users = np.array([[[1, 0], [0, 1]], [[-1, 0], [0.6, 0.8]]], np.float32)
+    items = np.array([[1, 0], [0, 1], [-1, -1]], np.float32)
+    assert np.allclose(ranking.nearest(users, items), np.array([[1, 1, -1], [0.6, 0.8, 1]]))
