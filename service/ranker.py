@@ -100,6 +100,7 @@ class Ranker:
 def _session(model: bytes) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # it warns of what the export left in the models
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
