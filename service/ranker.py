@@ -7,10 +7,9 @@ Somebody without any is ranked by what is known of the candidates and of the use
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnxruntime
 import safetensors.numpy
 import structlog
 from numpy.typing import NDArray
@@ -18,6 +17,9 @@ from numpy.typing import NDArray
 from bandit.bundle import Bundle, BundleError
 from bandit.models import FEATURES, HISTORY_LENGTH, RANKER_ITEM, RANKER_USER
 from service.settings import Settings, Switched
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 logger = structlog.get_logger(__name__)
 FILES = (RANKER_USER, RANKER_ITEM, FEATURES)
@@ -98,6 +100,8 @@ class Ranker:
 
 
 def _session(model: bytes) -> onnxruntime.InferenceSession:
+    import onnxruntime  # noqa: PLC0415  who serves without a ranker need not load it
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3  # it warns of what the export left in the models
