@@ -40,7 +40,7 @@ class Examples:
 
     Args:
         timelines: the interactions to learn from.
-        candidates: int32[U, K], each user's best candidates, ascending, PAD last.
+        candidates: int32[U, K], each user's best candidates, at least one, PAD last.
         num_items: J.
         config: sizes.
     """

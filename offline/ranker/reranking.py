@@ -9,9 +9,12 @@ from flax import nnx
 from jax.typing import ArrayLike
 from numpy.typing import NDArray
 
+from bandit import kernel
 from bandit.bundle import Bundle
+from bandit.context import Context
+from bandit.kernel import Workspace
+from bandit.policies.base import Derived
 from offline.data.timelines import PAD
-from offline.evaluation import ranking, sparse_graph
 from offline.features.fields import Fields
 from offline.ranker.known import Known
 from offline.ranker.ranker import Items, Ranker
@@ -20,14 +23,19 @@ _CHUNK = 64
 
 
 def best(bundle: Bundle, number: int) -> NDArray[np.int32]:
-    """int32[U, number], each user's best candidates by the bundle's prior, the best first; PAD where it has fewer."""
-    chunks = []
-    for start in range(0, bundle.manifest.counts.users, _CHUNK):
-        users = np.arange(start, min(start + _CHUNK, bundle.manifest.counts.users), dtype=np.int32)
-        scores = sparse_graph.scores(bundle, users)
-        found = ranking.top(scores, number)
-        chunks.append(np.where(np.take_along_axis(scores, found, axis=1) > 0, found, PAD).astype(np.int32))
-    return np.concatenate(chunks)
+    """int32[U, number], each user's best candidates by the bundle's prior, the best first; PAD past the end.
+
+    That is what the service ranks where nobody has answered yet.
+    """
+    prior, nobody = bundle.prior.probability, np.zeros(0, dtype=np.int32)
+    derived, workspace = Derived(prior, prior), Workspace(bundle.graph.num_items)
+    found = np.full((bundle.manifest.counts.users, number), PAD, dtype=np.int32)
+    for user, size in enumerate(np.count_nonzero(bundle.user_weights, axis=1)):
+        context = Context(bundle.user_clusters[user, :size], bundle.user_weights[user, :size])
+        scored = kernel.score(bundle.graph, context, derived, nobody, workspace)
+        chosen = scored.items[kernel.best(scored.scores, number)]
+        found[user, : len(chosen)] = chosen
+    return found
 
 
 def logits(
