@@ -18,8 +18,9 @@ Metrics, means over the held-out items and their buyers in the test period:
   0 is the first of all clusters and 1 the last;
 - own rank: the same by what sets the item apart, its affinity less the cluster's mean affinity to all items. Clusters
   of busy users have the most buyers of anything, so for `rank` any point that is near them is a good one;
-- recall: share of buyers whose context holds a cluster that has an edge to the item; `edges` says how many there are,
-  and `random` has as many at random. Under `nearest 10`, the item has edges to its ten nearest clusters;
+- recall: share of buyers whose context holds a cluster that has an edge to the item; `edges` says how many there are.
+  An item at a random point has as few as the graph's floor allows, here at random too. Under `nearest 10`, every item
+  has edges to its ten nearest clusters;
 - choice: for a buyer, the chance that a held-out item that was bought has a higher score than one that was not; items
   that all lie in one place have .5;
 - recall@50 of known items, overall and in the tail: what reading text costs or brings them.
