@@ -73,13 +73,10 @@ SMALL = Train(
     patience=1,
     checkpoint_steps=1_000_000,
     hiformer=Hiformer(heads=2, key_width=8, value_width=16, key_rank=8, value_rank=32),
-    strangeness=0.0,
     density=Density(),
 )
-"""Items of these sets have no features by which they could be placed without an id."""
 RETAIL = SMALL.model_copy(
     update={
-        "strangeness": Train().strangeness,
         "visits_per_batch": 256,
         "targets_per_visit": 16,
         "max_epochs": 8,

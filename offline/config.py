@@ -135,9 +135,8 @@ class Train(_Section):
     """The two towers and their training.
 
     The towers are Hiformers, of which a user gets as many interests as asked, or plain networks that give one;
-    `disagreement` penalises interests that look for the same items of a history, `strangeness` an item that lies
-    elsewhere when its id is not told. `projection` hidden units in a network behind each interest, 0 for none, make one
-    interest as large a model as several are.
+    `disagreement` penalises interests that look for the same items of a history. `projection` hidden units in a network
+    behind each interest, 0 for none, make one interest as large a model as several are.
     """
 
     tower: Literal["two_tower", "hiformer"] = "hiformer"
@@ -152,8 +151,7 @@ class Train(_Section):
     feature_buckets: Annotated[int, Field(ge=2)] = 4096
     tokens_per_row: Positive = 16
     hidden: Positive = 128
-    id_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    strangeness: Annotated[float, Field(ge=0)] = 5.0
+    id_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     temperature: Annotated[float, Field(gt=0)] = 0.1
     visits_per_batch: Positive = 256
     targets_per_visit: Positive = 16

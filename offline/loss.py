@@ -1,8 +1,4 @@
-"""What training makes small.
-
-The in-batch softmax with logQ correction (Yi et al. 2019, Sampling-Bias-Corrected Neural Modeling), and the distance
-between what items are with and without their ids.
-"""
+"""The in-batch softmax with logQ correction (Yi et al. 2019, Sampling-Bias-Corrected Neural Modeling)."""
 
 import jax
 import jax.numpy as jnp
@@ -33,17 +29,3 @@ def in_batch_softmax(
     positive = logits[rows, targets]
     losses = weights[targets] * (jnp.logaddexp(positive, rest) - positive)
     return jnp.sum(losses * there) / jnp.sum(there)
-
-
-def strangeness(fresh: jax.Array, known: jax.Array, there: jax.Array) -> jax.Array:
-    """Mean of 1 − cos between what an item is without its id and with it; only the first is to move.
-
-    So features learn what ids have learned, on average over items alike, and an item that comes later lands among
-    those that its features resemble.
-
-    Args:
-        fresh, known: float32[S, D], of length 1.
-        there: bool[S], which items count.
-    """
-    apart = 1 - jnp.sum(fresh * jax.lax.stop_gradient(known), axis=1)
-    return jnp.sum(apart * there) / jnp.maximum(jnp.sum(there), 1)

@@ -28,3 +28,7 @@ class ItemTower(nnx.Module):
         if key is not None:
             ids = jnp.where(jax.random.bernoulli(key, self.id_dropout, ids.shape), UNKNOWN, ids)
         return unit(self.output(self.embedding(ids) + self.features(tokens)))
+
+    def surprise(self, ids: jax.Array, tokens: jax.Array, there: jax.Array) -> jax.Array:  # noqa: ARG002
+        """Nothing: UNKNOWN has an embedding of its own, which `id_dropout` trains."""
+        return jnp.zeros(())

@@ -23,7 +23,7 @@ class PerToken(nnx.Module):
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
         """See the class."""
-        kernels = self.kernel[...] / jnp.sqrt(tokens.shape[-1])
+        kernels = self.kernel[...] / jnp.sqrt(max(tokens.shape[-1], 1))
         # One product a token: of a product batched over tokens XLA's CPU code takes half as long again.
         products = [tokens[:, number] @ kernels[number] for number in range(kernels.shape[0])]
         return jnp.stack(products, axis=1) + self.bias[...]

@@ -23,6 +23,10 @@ class Item(Protocol):
         """See the class."""
         ...
 
+    def surprise(self, ids: jax.Array, features: Any, there: jax.Array, /) -> jax.Array:
+        """What the loss adds for ids that their features, bool[n] of which count, do not make one expect."""
+        ...
+
 
 class User(Protocol):
     """A user tower: items float32[S, D], histories int32[B, N] and features of B rows → float32[B, H, D], length 1."""
@@ -57,7 +61,7 @@ class TwoTower(nnx.Module):
         else:
             self.item = ItemTower(num_items, config.feature_buckets, config.dimension, config.id_dropout, rngs)
             self.user = UserTower(config.history_length, config.feature_buckets, config.dimension, config.hidden, rngs)
-        self.disagreement, self.strangeness = config.disagreement, config.strangeness
+        self.disagreement = config.disagreement
         self.log_temperature = nnx.Param(jnp.log(jnp.float32(config.temperature)))
 
     def scores(self, users: jax.Array, items: jax.Array) -> jax.Array:

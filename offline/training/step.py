@@ -14,17 +14,14 @@ import numpy as np
 from flax import nnx
 from numpy.typing import NDArray
 
-from offline.batches import UNKNOWN, Batch
+from offline.batches import Batch
 from offline.data.timelines import PAD
-from offline.loss import in_batch_softmax, strangeness
+from offline.loss import in_batch_softmax
 from offline.towers.embedding import Table
 from offline.towers.two_tower import TwoTower
 from offline.training import processes, rows
 from offline.training.features import Features, places
 from offline.training.optimiser import Optimiser, name
-
-PART = 4
-"""One of so many items of a batch is also looked at without its id."""
 
 
 def step(model: TwoTower, optimiser: Optimiser, batch: Batch, features: Features, key: jax.Array) -> None:
@@ -68,21 +65,11 @@ def _step(
         users = small.user(items, history, features.users)
         scores = small.scores(users, items[: len(log_q)])
         hit = in_batch_softmax(scores, log_q, weights, targets, targets != PAD)
-        return hit + small.penalty() + _strangeness(small, batch, features, items, key)
+        surprise = small.item.surprise(ids, features.items, jnp.asarray(batch.items) != PAD)
+        return hit + small.penalty() + surprise
 
     gradients = nnx.grad(loss, argnums=nnx.DiffState(0, optimiser.wrt))(_small(model, touched))
     optimiser.move(model, processes.gathered(gradients), touched)
-
-
-def _strangeness(model: TwoTower, batch: Batch, features: Features, items: jax.Array, key: jax.Array) -> jax.Array:
-    """What it costs that items without an id lie elsewhere, from a part of the batch: all would take as long again."""
-    if not model.strangeness:
-        return jnp.zeros(())
-    first = jax.random.randint(jax.random.fold_in(key, 1), (), 0, len(items))
-    part = (first + jnp.arange(-(-len(items) // PART))) % len(items)
-    described = jax.tree.map(lambda array: jnp.asarray(array)[part], features.items)
-    fresh = model.item(jnp.full(part.shape, UNKNOWN), described)
-    return model.strangeness * strangeness(fresh, items[part], jnp.asarray(batch.items)[part] != PAD)
 
 
 def _small(model: TwoTower, touched: dict[str, Any]) -> Any:

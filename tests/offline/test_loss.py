@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from offline.loss import in_batch_softmax, strangeness
+from offline.loss import in_batch_softmax
 
 TARGETS = jnp.array([[0, 1], [2, -1], [0, 3]])
 THERE = TARGETS >= 0
@@ -52,14 +52,3 @@ def test_log_q_makes_up_for_being_drawn_often_and_weights_for_being_taken_seldom
     # Everybody has the same taste, so p(item | user) is the taste itself.
     expected = taste * np.array(weights) / np.sum(taste * np.array(weights))
     assert np.asarray(jax.nn.softmax(logits)) == pytest.approx(expected, abs=0.03)
-
-
-def test_strangeness_is_the_mean_of_one_less_the_cosine_and_moves_only_what_has_no_id() -> None:
-    fresh = jnp.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
-    known = jnp.array([[1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
-    there = jnp.array([True, True, False])
-    assert float(strangeness(fresh, known, there)) == pytest.approx((0 + 0.2) / 2)
-    assert float(strangeness(fresh, known, jnp.zeros(3, bool))) == 0
-    ours, theirs = jax.grad(strangeness, argnums=(0, 1))(fresh, known, there)
-    assert np.allclose(ours, np.array([[-0.5, 0.0], [0.0, -0.5], [0.0, 0.0]]))
-    assert not theirs.any()

@@ -1,10 +1,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import nnx
 
 from offline.batches import UNKNOWN
 from offline.features.fields import Fields
+from offline.towers.embedding import EMBEDDING
 from offline.towers.hiformer_item import HiformerItemTower
 from offline.towers.sphere import unit
 from tests.offline.conftest import TRAIN
@@ -31,12 +33,12 @@ def test_gives_unit_vectors_that_know_the_id_and_the_features() -> None:
 
 def test_is_the_sum_of_what_id_and_features_say_moved_by_what_they_say_together() -> None:
     found = tower()
-    alone = unit(found.embedding(IDS) + found.features(FIELDS).sum(axis=1))
-    moved = run(found, IDS, FIELDS) - alone
+    alone = unit(found.embedding(IDS) + found.features(FIELDS).sum(axis=1))[:2]
+    moved = run(found, IDS, FIELDS)[:2] - alone
     assert not np.allclose(moved[0], moved[1], atol=1e-2)
     for parameter in (found.output.kernel, found.output.bias):
         parameter[...] = jnp.zeros(parameter.shape)
-    assert np.allclose(run(found, IDS, FIELDS), alone, atol=1e-5)
+    assert np.allclose(run(found, IDS, FIELDS)[:2], alone, atol=1e-5)
 
 
 def test_in_training_a_dropped_id_is_an_unknown_one() -> None:
@@ -47,3 +49,29 @@ def test_in_training_a_dropped_id_is_an_unknown_one() -> None:
 
 def test_without_a_key_nothing_is_dropped() -> None:
     assert np.array_equal(run(tower(0.9), IDS, FIELDS), run(tower(0.0), IDS, FIELDS, jax.random.key(0)))
+
+
+def test_without_an_id_there_is_what_one_would_expect_of_the_features() -> None:
+    found = tower()
+    there = jnp.array([True, True, False])
+    assert float(found.surprise(IDS, FIELDS, there)) > 0.1
+    for parameter, value in ((found.expected.kernel, 0.0), (found.expected.bias, found.embedding(IDS)[:1] / EMBEDDING)):
+        parameter[...] = jnp.broadcast_to(value, parameter.shape)
+    first, _, fresh = run(found, IDS, FIELDS)
+    assert np.allclose(fresh, first, atol=1e-5)  # it has the first one's features
+    expected = jnp.sum((found.embedding(IDS)[0] - found.embedding(IDS)[1]) ** 2) / 2
+    assert float(found.surprise(IDS, FIELDS, there)) == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_surprise_moves_only_what_expects() -> None:
+    gradients = nnx.grad(lambda found: found.surprise(IDS, FIELDS, jnp.ones(3, bool)))(tower())
+    moved = {path[0] for path, value in nnx.to_flat_state(gradients) if np.asarray(value[...]).any()}
+    assert moved == {"expected"}
+
+
+def test_without_features_every_fresh_item_is_expected_alike() -> None:
+    nothing = Fields((), np.zeros((3, 0), np.float32))
+    found = filled(lambda: HiformerItemTower(2, nothing, TRAIN, nnx.Rngs(0)))
+    vectors = run(found, jnp.full(3, UNKNOWN), nothing)
+    assert np.isfinite(vectors).all()
+    assert np.allclose(vectors, vectors[0])

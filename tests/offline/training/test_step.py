@@ -7,7 +7,7 @@ import optax  # type: ignore[import-untyped]
 import pytest
 from flax import nnx
 
-from offline.batches import UNKNOWN, Batch, Batches
+from offline.batches import Batch, Batches
 from offline.data.dataset import Dataset
 from offline.data.timelines import PAD
 from offline.loss import in_batch_softmax
@@ -20,14 +20,13 @@ from offline.vectors import take
 from tests.offline.conftest import TRAIN
 
 RATE, STEPS, ID_DROPOUT = 0.01, 100, TRAIN.id_dropout
-PLAIN = TRAIN.model_copy(update={"strangeness": 0.0})
 
 
 def example(data: Dataset) -> tuple[TwoTower, Batch, Features]:
     features = describe(data, data.timelines, TRAIN)
     batches = Batches(data.timelines, len(data.items), 4, TRAIN.history_length, 2, 0)
     batch = batches.batch(batches.order(0), 0)
-    model = TwoTower(len(data.items), features.items, features.users, PLAIN, 0)
+    model = TwoTower(len(data.items), features.items, features.users, TRAIN, 0)
     return model, batch, Features(take(features.items, batch.items), take(features.users, batch.users))
 
 
@@ -61,29 +60,6 @@ def test_the_first_step_is_that_of_dense_adamw_and_other_rows_keep_their_bits(da
         if path in tables:
             assert np.array_equal(value[rest := untouched(path, batch, features, len(value))], before[path][rest])
             assert len(rest)
-
-
-@pytest.mark.parametrize("weight", [0.0, 50.0])
-def test_strangeness_draws_items_without_an_id_to_where_they_are_with_it(weight: float, data: Dataset) -> None:
-    config = TRAIN.model_copy(update={"strangeness": weight, "id_dropout": 0.0})
-    features = describe(data, data.timelines, config)
-    batches = Batches(data.timelines, len(data.items), 16, TRAIN.history_length, 2, 0)
-    model = TwoTower(len(data.items), features.items, features.users, config, 0)
-    optimiser = Optimiser(model, RATE, 0.0, 1000)
-    order = batches.order(0)
-    for number in range(60):
-        batch = batches.batch(order, number % len(batches))
-        rows = Features(take(features.items, batch.items), take(features.users, batch.users))
-        step(model, optimiser, batch, rows, jax.random.key(number))
-    items = vectors_of(model, batches.ids, features.items)
-    fresh = vectors_of(model, np.full_like(batches.ids, UNKNOWN), features.items)
-    # Only the taste is told by a word, so that no item can lie exactly where it does with its id.
-    assert ((items * fresh).sum(axis=1)[:27].mean() > 0.93) == (weight > 0)
-
-
-@nnx.jit
-def vectors_of(model: TwoTower, ids: Any, features: Any) -> jax.Array:
-    return model.item(jnp.asarray(ids), features)
 
 
 def untouched(path: tuple[Any, ...], batch: Batch, features: Features, size: int) -> np.ndarray:
