@@ -4,8 +4,8 @@ Method. *Trainings*: `python -m offline train` on the built-in Online Retail, se
 its own; the same command of an earlier commit (`--before`, from `git archive`) runs in turns with it, seed by seed, so
 that both meet the same hour of the machine. Reported are the processes' CPU seconds (which hardly depend on who else
 uses the machine; compiling included), visits trained on a CPU second by the job's own record, and the best recall@50 in
-validation. *Steps*: steps of the default towers on batches of 64 visits and 1,024 items out of J, each J in a process of
-its own: the least CPU time of a step, and the most memory that the process had.
+validation. *Steps*: steps of the default towers on batches of 64 visits and 1,024 items out of J, each J in a process
+of its own: the least CPU time of a step, and the most memory that the process had.
 
 The profile's top three costs, in CPU ms a step of 256 visits on one core (367 before: the item tower 187, scores and
 loss 99, the user tower 65, the optimiser 13), and what was done about them:
