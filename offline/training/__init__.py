@@ -10,7 +10,7 @@ Memory. With J items, U users, N interactions, D numbers a vector and H interest
 - vectors: 4 · D · (J + H · U), in the end; validation asks 8,192 users at most, 2²⁴ cells at a time.
 - what is known: 16 · N for the interactions, and the features as they are read.
 
-A million items with D = 128 are 1.5 GB of tables and moments (as measured, too); the process had 2.6 GB, of which 0.4 GB
-are JAX itself and 0.6 GB a batch of 64 visits and 1,024 items with what is compiled. Every process of several, and every
-device, holds all tables.
+A million items with D = 128 are 1.5 GB of tables and moments (as measured, too); the process had 2.6 GB, of which
+0.4 GB are JAX itself and 0.6 GB a batch of 64 visits and 1,024 items with what is compiled. Every process of several,
+and every device, holds all tables.
 """
