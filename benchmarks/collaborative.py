@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from itertools import product
 
 import numpy as np
-from implicit.als import AlternatingLeastSquares  # type: ignore[import-untyped]
+from implicit.als import AlternatingLeastSquares
 from numpy.typing import NDArray
 from scipy import sparse
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 
 from benchmarks.data.task import Question, Task
 from benchmarks.full_ranking import Scorer, is_head, measures, ranks

@@ -24,7 +24,7 @@ from benchmarks.trials import DIFFERENCE, Row, Trials
 
 DATASET = "Online Retail demo"
 BEFORE, AFTER = "plain towers", "default towers"
-CONFIGS = {BEFORE: '[train]\ntower = "two_tower"\ninterests = 1\n', AFTER: ""}
+CONFIGS = {BEFORE: '[train]\ntower = "two_tower"\ninterests = 1\n[train.density]\nkind = "none"\n', AFTER: ""}
 RATES = {"click_rate": "click rate", "first_third": "click rate, first third", "last_third": "click rate, last third"}
 
 

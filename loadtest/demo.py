@@ -36,6 +36,7 @@ from offline.data import online_retail
 from service.settings import Environment, Settings
 
 WORLD_SEED = 20261124
+TRAINING = Path(__file__).with_name("demo.toml")
 FOLD_WITHIN_S = 30.0
 CAUGHT_UP_WITHIN_S = 60.0
 SETTLED_S = 1.5
@@ -104,7 +105,7 @@ def train(root: str) -> float:
         console.print(f"Bundle {found[-1]} is there already; `make train` makes a new one.")
         return 0.0
     began = time.monotonic()
-    command = [sys.executable, "-m", "offline", "run", "--bundles", root]
+    command = [sys.executable, "-m", "offline", "run", "--config", str(TRAINING), "--bundles", root]
     if subprocess.run(command, check=False).returncode != 0:  # noqa: S603
         _fail("training failed: see above")
     if not bundles.versions(root):

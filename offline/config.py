@@ -247,7 +247,14 @@ class Config(_Section):
 
 
 QUICK: dict[str, dict[str, Any]] = {
-    "train": {"dimension": 16, "history_length": 20, "hidden": 16, "max_epochs": 1, "feature_buckets": 256},
+    "train": {
+        "dimension": 16,
+        "history_length": 20,
+        "hidden": 16,
+        "max_epochs": 1,
+        "feature_buckets": 256,
+        "density": {"kind": "none"},
+    },
     "rank": {"width": 8, "history_length": 20, "candidates": 50, "max_epochs": 1},
 }
 """A run that ends soon, to try things out; its recommendations are poor."""

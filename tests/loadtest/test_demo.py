@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from bandit.bundle import Bundle
 from loadtest import demo
 from loadtest.local_service import LocalService
 from loadtest.world import World
+from offline.config import Config, load
 from tests.bundles import small_bundle
 
 TEST_START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -83,6 +85,21 @@ def test_the_loop_closes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_an_existing_bundle_is_used(tmp_path: Path) -> None:
     bundles.write(small_bundle(), str(tmp_path))
     assert demo.train(str(tmp_path)) == 0
+
+
+def test_trains_by_the_demos_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands = []
+
+    def run(command: list[str], *, check: bool) -> subprocess.CompletedProcess[str]:
+        commands.append(command)
+        bundles.write(small_bundle(), str(tmp_path))
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    demo.train(str(tmp_path))
+    assert commands[0][commands[0].index("--config") + 1] == str(demo.TRAINING)
+    default, found = Config().train.density, load(demo.TRAINING, {}).train.density
+    assert (found.rounds, found.epochs) < (default.rounds, default.epochs)
 
 
 def test_says_when_the_bundle_is_of_other_data(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from rich.progress import Progress
 
 from bandit.bundle import Bundle
 from offline import publishing
-from offline.config import Build, Prepare, Rank, Train
+from offline.config import Build, Density, Prepare, Rank, Train
 from offline.data import dataset, tables
 from offline.data.dataset import Dataset
 from offline.training import search
@@ -41,6 +41,7 @@ TRAIN = Train(
     max_epochs=3,
     validation_cutoff=10,
     checkpoint_steps=100,
+    density=Density(kind="none"),
 )
 INTERESTS = Train.model_validate(
     {

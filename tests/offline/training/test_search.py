@@ -10,7 +10,7 @@ import pytest
 from rich.progress import Progress, TaskID
 
 from offline.batches import Batches
-from offline.config import Train
+from offline.config import Density, Train
 from offline.data.dataset import Dataset
 from offline.training import search
 from offline.training.loop import Stage
@@ -112,6 +112,21 @@ def test_interests_resume_to_the_same_bits(data: Dataset, tmp_path: Path) -> Non
     assert again.records == first.records
     assert np.array_equal(first.vectors.users, again.vectors.users)
     assert not np.allclose(first.vectors.users[:, 0], first.vectors.users[:, 1], atol=0.1)
+
+
+def test_rounds_and_calibration_resume_to_the_same_bits(data: Dataset, tmp_path: Path) -> None:
+    density = Density(kind="iterative", rounds=1, epochs=1, neighbours=5, draws=500, most_loss=1.0)
+    weighted = TRAIN.model_copy(update={"density": density})
+    with Watched() as progress:
+        first = search.train(data, weighted, tmp_path, progress)
+        stages = len(progress.began)
+        again = search.train(data, weighted, tmp_path, progress)
+    assert list(first.records) == ["plain", "round-1", "calibration"]
+    assert not any(progress.began[:stages])
+    assert all(progress.began[stages:])
+    assert again.records == first.records
+    assert np.array_equal(first.vectors.users, again.vectors.users)
+    assert np.array_equal(first.vectors.items, again.vectors.items)
 
 
 def test_goes_on_after_being_killed(prepared: Path, data: Dataset, tmp_path: Path) -> None:
