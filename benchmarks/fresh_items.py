@@ -34,6 +34,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
+import jax
 import numpy as np
 import typer
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -94,6 +95,8 @@ def main(
         typer.echo('Sentences are left out: they need the package wordllama (`pip install ".[sentences]"`).')
         models.remove(SENTENCES)
     due = [(seed, model) for seed in range(1 if quick else seeds) for model in models if seed < SIDE.get(model, seeds)]
+    due.sort(key=lambda each: each[1] in SIDE)  # these go last
+    jax.config.update("jax_compilation_cache_dir", str((trials.folder / "compiled").resolve()))  # type: ignore[no-untyped-call]
     with tempfile.TemporaryDirectory() as folder, Progress() as progress:
         bar = progress.add_task("fresh items", total=len(due))
         for seed, model in due:
