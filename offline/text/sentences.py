@@ -1,6 +1,7 @@
 """Sentence vectors by WordLlama: means of token embeddings that were trained on pairs of sentences (an extra).
 
-The weights come with the package, so nothing is downloaded; see <https://github.com/dleemiller/WordLlama>.
+The weights come with the package, so nothing is downloaded; see <https://github.com/dleemiller/WordLlama>. It is under
+the MIT licence; its tokens' vectors were made from those of published language models, Llama 2 among them.
 """
 
 from __future__ import annotations
