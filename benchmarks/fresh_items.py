@@ -263,7 +263,8 @@ def plot(rows: list[Row]) -> Figure:
         axes.barh(range(len(found)), means, xerr=errors, color=colours, capsize=3)
         axes.set_yticks(range(len(found)), [row.model for row in found])
         axes.invert_yaxis()
-        axes.set_title(metric if group is None else f"{metric}, {group}", fontsize=10)
+        title = metric if group is None else f"{metric}, {group}"
+        axes.set_title(f"{title} ({'less' if metric == 'own rank' else 'more'} is better)", fontsize=10)
     return figure
 
 
