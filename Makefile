@@ -36,7 +36,7 @@ train: $(INSTALLED) ## Train on the default data set and publish a bundle
 	@$(BIN)/python -m offline run
 
 test: $(INSTALLED) ## Run the tests (those that need Kafka or a Redis Cluster: make test-cluster)
-	@$(BIN)/python -m pytest -m 'not kafka and not cluster' $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -m 'not kafka and not cluster' -n auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
 
 test-cluster: $(INSTALLED) ## Start a real Apache Kafka and a Redis Cluster, run the tests that need them, stop both
 	@$(BIN)/python -m pytest -m 'kafka or cluster' $(PYTEST_ARGS)
