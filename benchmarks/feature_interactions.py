@@ -30,6 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 import typer
 from flax import nnx
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from rich.progress import Progress
@@ -198,27 +199,40 @@ def note() -> str:
 
 
 def plot(rows: list[Row]) -> Figure:
-    """AUC with intervals above; AUC against the milliseconds of a request below; a column for each data set."""
+    """AUC with intervals, of models with the deep part and of those alone; then AUC against a request's milliseconds.
+
+    A column for each data set.
+    """
     datasets = [dataset for dataset in DATASETS if any(row.dataset == dataset for row in rows)]
-    figure = Figure(figsize=(6 * len(datasets), 8.5), layout="constrained")
+    figure = Figure(figsize=(6.5 * len(datasets), 10), layout="constrained")
     FigureCanvasAgg(figure)
-    grid = figure.subplots(2, len(datasets), squeeze=False)
-    for (above, below), dataset in zip(grid.T, datasets, strict=True):
+    grid = figure.subplots(3, len(datasets), squeeze=False, height_ratios=[11, 4, 11])
+    for (together, alone, costs), dataset in zip(grid.T, datasets, strict=True):
         quality = {row.model: row for row in rows if row.dataset == dataset and row.metric == "AUC"}
         taken = {row.model: row.mean for row in rows if row.dataset == f"{dataset}{REQUEST}" and row.metric == "ms"}
-        models = list(quality)
-        means, errors = [quality[model].mean for model in models], [quality[model].ci95 or 0 for model in models]
-        colours = ["#0072B2" if model.startswith("Hiformer") else "#888888" for model in models]
-        places = np.arange(len(models))[::-1]
-        above.hlines(places, np.subtract(means, errors), np.add(means, errors), colors=colours)
-        above.scatter(means, places, c=colours, zorder=2)
-        above.set(title=dataset, xlabel="test AUC, mean and 95 % interval", yticks=places, yticklabels=models)
-        for model, mean, colour in zip(models, means, colours, strict=True):
-            if model in taken:
-                below.scatter(taken[model], mean, c=colour)
-                below.annotate(model, (taken[model], mean), textcoords="offset points", xytext=(4, 3), fontsize=7)
-        below.set(xlabel=f"ms a request of {CANDIDATES} candidates, one core", ylabel="test AUC")
+        _forest(together, [row for model, row in quality.items() if not model.endswith(ALONE)])
+        _forest(alone, [row for model, row in quality.items() if model.endswith(ALONE)])
+        together.set_title(dataset)
+        for model, row in quality.items():
+            if model in taken and not model.endswith(ALONE):
+                costs.scatter(taken[model], row.mean, c=_colour(model))
+                costs.annotate(model, (taken[model], row.mean), xytext=(4, 3), textcoords="offset points", fontsize=7)
+        costs.set(xlabel=f"ms a request of {CANDIDATES} candidates, one core", ylabel="test AUC")
+        costs.margins(x=0.2)
     return figure
+
+
+def _forest(axes: Axes, rows: list[Row]) -> None:
+    places, means = np.arange(len(rows))[::-1], np.array([row.mean for row in rows])
+    errors, colours = np.array([row.ci95 or 0 for row in rows]), [_colour(row.model) for row in rows]
+    axes.hlines(places, means - errors, means + errors, colors=colours)
+    axes.scatter(means, places, c=colours, zorder=2)
+    labels = [f"{row.model} ({row.seeds})" for row in rows]
+    axes.set(xlabel="test AUC, mean and 95 % interval (seeds)", yticks=places, yticklabels=labels)
+
+
+def _colour(model: str) -> str:
+    return "#0072B2" if model.startswith("Hiformer") else "#888888"
 
 
 if __name__ == "__main__":
