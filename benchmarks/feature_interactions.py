@@ -14,7 +14,8 @@ Adam moves them less far than those of others. Beside a deep part that does no h
 
 Quality is of the test part. `training seconds` are of one core, without compiling and validating. A request is 200
 candidates through the compiled model; models take turns, request by request, and `ms` is the median over 100 requests
-of the core's time (a busy machine's other work is not counted), `ratio` that to the Transformer of one pruned layer, alone, as in Hiformer's paper.
+of the core's time (a busy machine's other work is not counted), `ratio` that to the Transformer of one pruned layer,
+alone, as in Hiformer's paper.
 """
 
 from __future__ import annotations
