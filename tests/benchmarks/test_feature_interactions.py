@@ -17,14 +17,24 @@ def test_every_model_that_is_named_exists() -> None:
 def test_a_trial_has_quality_and_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feature_interactions, "TURNS", 1)
     trials = Trials("feature_interactions", quick=True, root=tmp_path)
-    plan = Plan("Frappe_x1", Settings(0.0, epochs=1, batch=64), {UNIT: 1})
+    plan = Plan("Frappe_x1", Settings(0.0, epochs=1, batch=64), {UNIT: 1}, tried=(1e-3,))
     feature_interactions.measure(trials, [(plan, agreeing())])
     found = {(row.dataset, row.metric): row.mean for row in feature_interactions.report(trials)}
     assert 0 <= found["Frappe_x1", "AUC"] <= 1
     assert found["Frappe_x1", "log-loss"] > 0
     assert found["Frappe_x1", "training seconds"] > 0
+    assert 0 <= found["Frappe_x1, tuning", "validation AUC"] <= 1
     assert found["Frappe_x1, a request", "ms"] > 0
     assert found["Frappe_x1, a request", "ratio"] == 1
+
+
+def test_a_model_is_trained_at_the_step_size_that_validates_best(tmp_path: Path) -> None:
+    trials = Trials("feature_interactions", root=tmp_path)
+    plan = Plan("Frappe_x1", Settings(0.0, epochs=1), {UNIT: 1}, tried=(1e-3, 4e-3))
+    known = {"validation AUC/0.001": 0.6, "validation AUC/0.004": 0.7}
+    trials.run("Frappe_x1, tuning", UNIT, feature_interactions.TUNING_SEED, lambda: known)
+    assert feature_interactions.tuned(trials, plan, agreeing(), UNIT) == Settings(0.0, epochs=1, learning_rate=4e-3)
+    assert feature_interactions.tuned(trials, plan._replace(tried=()), agreeing(), UNIT) == plan.settings
 
 
 def test_the_report_says_how_far_hiformer_is_ahead_of_each_rival(tmp_path: Path) -> None:
