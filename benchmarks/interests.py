@@ -70,7 +70,8 @@ SMALL = Train(
     visits_per_batch=1024,
     targets_per_visit=1,
     id_dropout=0.0,
-    max_epochs=5,
+    learning_rate=1e-2,
+    max_epochs=4,
     patience=1,
     checkpoint_steps=1_000_000,
     hiformer=Hiformer(heads=2, key_width=8, value_width=16, key_rank=8, value_rank=32),
@@ -80,11 +81,13 @@ RETAIL = SMALL.model_copy(
     update={
         "visits_per_batch": 256,
         "targets_per_visit": 16,
+        "learning_rate": Train().learning_rate,
+        "id_dropout": Train().id_dropout,
         "max_epochs": 8,
         "patience": 2,
     }
 )
-VALIDATED = 6_000
+VALIDATED = 5_000
 """At most so many pairs are validated on; more would take as long as training."""
 
 
@@ -100,7 +103,7 @@ class Set:
 def sets(data: Path | None, work: Path, *, quick: bool) -> list[Set]:
     """The data sets there are; says what to do about those that are not."""
 
-    def synthetic(power: float, users: int = 2000) -> Set:
+    def synthetic(power: float, users: int = 1500) -> Set:
         settings = Synthetic(
             users=users, clusters=20, items_per_cluster=50, interest_power=power, item_power=power, seed=0
         )
