@@ -40,7 +40,7 @@ def ranks(scorer: Scorer, question: Question, *, repeats: bool) -> NDArray[np.in
         pairs = order[starts[first] : ends[first + len(some) - 1]]
         rows = np.searchsorted(some, question.users[pairs])
         targets = scores[rows, question.items[pairs]]
-        found[pairs] = (scores[rows] >= targets[:, None]).sum(axis=1) - 1
+        found[pairs] = (~(scores[rows] < targets[:, None])).sum(axis=1) - 1  # what is not a number stands first
     return found
 
 

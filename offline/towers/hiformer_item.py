@@ -33,7 +33,8 @@ class HiformerItemTower(nnx.Module):
         self.features = Preprocess(like, config.hiformer.dense_tokens, config.feature_buckets, width, rngs)
         self.body = Hiformer(2 + self.features.num_tokens, 1, width, config.hiformer, rngs)
         self.output = PerToken(1, width, width, rngs, scale=0.0)
-        self.expected = PerToken(1, self.features.num_tokens * width, width, rngs, scale=0.0)
+        known = self.features.num_tokens * width
+        self.expected = PerToken(1, known, width, rngs, scale=0.0) if known else None
         self.id_dropout = config.id_dropout
 
     def __call__(self, ids: jax.Array, fields: Fields, key: jax.Array | None = None) -> jax.Array:
@@ -61,5 +62,7 @@ class HiformerItemTower(nnx.Module):
 
     def _expect(self, features: jax.Array) -> jax.Array:
         """Features' tokens float32[n, L, d] → float32[n, d], the id's token as far as these tell it."""
+        if self.expected is None:
+            return jnp.zeros((features.shape[0], features.shape[-1]))
         flat = jax.nn.standardize(features, axis=-1).reshape(features.shape[0], 1, -1)
         return EMBEDDING * self.expected(flat)[:, 0]

@@ -55,6 +55,7 @@ def test_without_an_id_there_is_what_one_would_expect_of_the_features() -> None:
     found = tower()
     there = jnp.array([True, True, False])
     assert float(found.surprise(IDS, FIELDS, there)) > 0.1
+    assert found.expected is not None
     for parameter, value in ((found.expected.kernel, 0.0), (found.expected.bias, found.embedding(IDS)[:1] / EMBEDDING)):
         parameter[...] = jnp.broadcast_to(value, parameter.shape)
     first, _, fresh = run(found, IDS, FIELDS)
@@ -75,3 +76,11 @@ def test_without_features_every_fresh_item_is_expected_alike() -> None:
     vectors = run(found, jnp.full(3, UNKNOWN), nothing)
     assert np.isfinite(vectors).all()
     assert np.allclose(vectors, vectors[0])
+
+
+def test_an_id_alone_is_enough() -> None:
+    nothing = Fields((), np.zeros((3, 0), np.float32))
+    found = filled(lambda: HiformerItemTower(2, nothing, TRAIN, nnx.Rngs(0)))
+    assert jnp.isfinite(run(found, IDS, nothing)).all()
+    # Checkpoints refuse arrays without an entry.
+    assert all(value[...].size for _, value in nnx.to_flat_state(nnx.state(found, nnx.Param)))
