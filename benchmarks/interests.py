@@ -6,7 +6,7 @@ Every position of a training sequence is a target. Towers and training are the j
 stops by validation (HR@20, of tail pairs in the rounds) and keeps its best epoch; what is trained is not trained again
 on the validation's items, but they are known of the users in the test. Variants of MUR with weights go on from the same
 trained MUR, but for inverse frequency, which has its weights from the start. IDW's rounds end before they cost more
-than 2 % of MUR's HR@20 in validation; one-shot density may cost what it will. `MUR, as long, unweighted` has the rounds
+than 4 % of MUR's HR@20 in validation; one-shot density may cost what it will. `MUR, as long, unweighted` has the rounds
 of IDW with all weights 1: what longer training alone brings.
 
 HR@k is the share of (user, item) pairs of the test whose item is among the k best of the full catalogue, NDCG@10 the

@@ -126,8 +126,8 @@ class Density(_Section):
     delta: Annotated[float, Field(ge=0)] = 0.05
     rounds: Positive = 3
     epochs: Positive = 2
-    most_loss: Annotated[float, Field(ge=0, le=1)] = 0.02
-    learning_rate_share: Annotated[float, Field(gt=0, le=1)] = 0.25
+    most_loss: Annotated[float, Field(ge=0, le=1)] = 0.04
+    learning_rate_share: Annotated[float, Field(gt=0, le=1)] = 0.1
     calibrate: bool = True
 
 
