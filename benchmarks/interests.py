@@ -87,7 +87,7 @@ RETAIL = SMALL.model_copy(
         "patience": 2,
     }
 )
-VALIDATED = 5_000
+VALIDATED = 25_000
 """At most so many pairs are validated on; more would take as long as training."""
 
 
