@@ -116,7 +116,7 @@ class Density(_Section):
     more than `most_loss` of plain training's recall is lost. `calibrate` then trains the user tower without weights.
     """
 
-    kind: Literal["none", "inverse_frequency", "density", "iterative"] = "none"
+    kind: Literal["none", "inverse_frequency", "density", "iterative"] = "iterative"
     estimator: Literal["knn", "pca_kde", "kde"] = "knn"
     neighbours: Positive = 50
     draws: Positive = 10_000
