@@ -22,7 +22,7 @@ class HiformerItemTower(nnx.Module):
     Tokens: one task token, the id, the features. The vector is what the id and the features say each alone, their sum,
     moved by what the task token makes of them together. A fresh item has no id of its own (UNKNOWN): its id's token is
     what one would expect of its features, so it lands among those that are like it. In training (`key` given) some ids
-    are replaced by UNKNOWN.
+    are replaced by UNKNOWN. Where items have no features at all, UNKNOWN has an embedding like any id.
     """
 
     def __init__(self, num_items: int, like: Fields, config: Train, rngs: nnx.Rngs) -> None:
@@ -42,7 +42,9 @@ class HiformerItemTower(nnx.Module):
         if key is not None:
             ids = jnp.where(jax.random.bernoulli(key, self.id_dropout, ids.shape), UNKNOWN, ids)
         features = self.features(fields)
-        own = jnp.where((ids == UNKNOWN)[:, None], self._expect(features), self.embedding(ids))
+        own = self.embedding(ids)
+        if self.expected is not None:
+            own = jnp.where((ids == UNKNOWN)[:, None], self._expect(features), own)
         task = jnp.broadcast_to(self.task[...], (ids.shape[0], *self.task.shape))
         tokens = jnp.concatenate([task, own[:, None], features], axis=1)
         together = EMBEDDING * self.output(self.body(tokens))[:, 0]
