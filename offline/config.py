@@ -127,7 +127,7 @@ class Density(_Section):
     rounds: Positive = 3
     epochs: Positive = 2
     most_loss: Annotated[float, Field(ge=0, le=1)] = 0.04
-    learning_rate_share: Annotated[float, Field(gt=0, le=1)] = 0.1
+    learning_rate_share: Annotated[float, Field(gt=0, le=1)] = 0.25
     calibrate: bool = True
 
 

@@ -17,7 +17,7 @@ from offline import density, density_weighting
 from offline.config import Density, Train
 from offline.density import Estimator
 from offline.training.loop import Stage, Training
-from offline.training.optimiser import USER_SIDE
+from offline.training.optimiser import USER_SIDE, Optimiser
 
 Aim = Literal["all", "tail"]
 """What a stage is to bring: recall of all items, or of the tail's."""
@@ -33,19 +33,20 @@ def learn(training: Training, config: Train, run: Run) -> None:
     optimiser = training.optimiser(config.learning_rate, config.max_epochs)
     run(Stage("plain", optimiser, first, config.max_epochs, config.patience), "all")
     if weighting.kind in {"density", "iterative"}:
-        weigh(training, config, run)
+        optimiser.go_on(config.learning_rate * weighting.learning_rate_share)
+        weigh(training, optimiser, config, run)
     if weighting.kind != "none" and weighting.calibrate:
         calibrate(training, config, run)
 
 
-def weigh(training: Training, config: Train, run: Run) -> None:
+def weigh(training: Training, optimiser: Optimiser, config: Train, run: Run) -> None:
     """The rounds: weights from where the items lie, then some epochs of both towers with these.
 
     One-shot density takes the weights of the first round as they are; the iteration goes on with momentum until the
-    masses have settled, or a round brings nothing. The optimiser is the same throughout.
+    masses have settled, or a round brings nothing. The optimiser is that of plain training: one without memory would
+    at first move what seldom has a gradient as far as all else.
     """
     weighting, mass = config.density, training.batches.frequencies
-    optimiser = training.optimiser(config.learning_rate * weighting.learning_rate_share)
     once = weighting.kind == "density"
     for number in range(1 if once else weighting.rounds):
         towards = density_weighting.against_density(

@@ -65,7 +65,9 @@ def test_plain_and_calibration_count_targets_alike_and_rounds_move_on(data: Data
     assert calibration.optimiser.wrt == USER_SIDE
     assert {stage.optimiser.wrt for stage in (plain, *rounds)} == {ALL}
     assert len({id(stage.optimiser) for stage in rounds}) == 1  # its memory is kept
-    assert rounds[0].optimiser is not plain.optimiser
+    assert rounds[0].optimiser is plain.optimiser
+    assert calibration.optimiser is not plain.optimiser
+    assert float(plain.optimiser.learning_rate[...]) == pytest.approx(TRAIN.learning_rate / 4)
     masses = [frequencies, *(stage.mass for stage in rounds)]
     for before, after in pairwise(masses):
         towards = (after - 0.8 * before) / 0.2
