@@ -6,7 +6,7 @@ Its tables are narrow (`width` and one floats an item) and moved whole in every 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,11 +29,12 @@ from offline.ranker import reranking
 from offline.ranker.examples import Example, Examples
 from offline.ranker.known import Known
 from offline.ranker.ranker import Items, Ranker
-from offline.training.checkpoints import Checkpoints
+from offline.training import epochs
+from offline.training.epochs import Plan
 
 
 class Trained(NamedTuple):
-    """What training gives: the model, and what validation said of the search, one entry an epoch."""
+    """What training gives: the model, and what validation said of the search, before it and after every epoch."""
 
     model: Ranker
     validation_ndcg: list[float]
@@ -65,10 +66,10 @@ def train(
     validation = Validation(dataset, earlier, known, candidates, config)
     search = Training(earlier, known, candidates, buckets, config, folder / "search")
     record = search.run(config.max_epochs, progress, "search", validation.ndcg)
-    epochs = int(np.argmax(record)) + 1
+    enough = epochs.best_epochs(record)
     final = Training(dataset.timelines, known, candidates, buckets, config, folder / "final")
-    final.run(epochs, progress, "final")
-    return Trained(final.model, record, len(validation.users), epochs)
+    final.run(enough, progress, "final")
+    return Trained(final.model, record, len(validation.users), enough)
 
 
 class Validation:
@@ -77,11 +78,9 @@ class Validation:
     def __init__(
         self, dataset: Dataset, earlier: Timelines, known: Known, candidates: NDArray[np.int32], config: Rank
     ) -> None:
-        timelines, later = dataset.timelines, dataset.timelines.times >= microseconds(dataset.split.validation_start)
-        self.users = np.intersect1d(timelines.users[later], earlier.users).astype(np.int32)
-        taken = np.zeros((len(dataset.users), len(dataset.items)), dtype=bool)
-        taken[timelines.users[later], timelines.items[later]] = True
-        self.relevant = taken[self.users]
+        self.later = tl.since(dataset.timelines, microseconds(dataset.split.validation_start))
+        self.users = np.intersect1d(self.later.users, earlier.users).astype(np.int32)
+        self.num_items = len(dataset.items)
         self.histories = tl.latest(earlier, self.users, config.history_length)
         self.known, self.candidates, self.cutoff = known, candidates[self.users], config.validation_cutoff
 
@@ -89,8 +88,12 @@ class Validation:
         """The mean of a model as it stands."""
         said = reranking.logits(model, self.known, self.users, self.histories, self.candidates)
         order = np.argsort(-said, axis=1, kind="stable")
-        ranked = np.take_along_axis(self.candidates, order, axis=1)
-        return float(ranking.ndcg(ranked, self.relevant, self.cutoff).mean())
+        ranked, found = np.take_along_axis(self.candidates, order, axis=1), []
+        for some in ranking.chunks(np.arange(len(self.users), dtype=np.int32), self.num_items):
+            relevant = tl.taken(self.later, self.users[some], self.num_items)
+            relevant = np.pad(relevant, ((0, 0), (0, 1)))  # PAD finds the last column: nobody took it
+            found.append(ranking.ndcg(ranked[some], relevant, self.cutoff))
+        return float(np.concatenate(found).mean())
 
 
 class Training:
@@ -113,33 +116,19 @@ class Training:
         self.optimiser = nnx.Optimizer(self.model, optimiser, wrt=nnx.Param)
 
     def run(
-        self, epochs: int, progress: Progress, title: str, validate: Callable[[Ranker], float] | None = None
+        self, most: int, progress: Progress, title: str, validate: Callable[[Ranker], float] | None = None
     ) -> list[float]:
-        """Train, from the last checkpoint if there is one, and return what `validate` said after each epoch.
+        """Train as `epochs.run` does; what `validate` said before the first epoch and after each."""
+        key, per_epoch = jax.random.key(self.config.seed), len(self.examples)
+        order = lru_cache(maxsize=1)(self.examples.batches.order)
 
-        With `validate` it ends early, once `patience` epochs in a row brought nothing better.
-        """
-        with Checkpoints(self.folder, (self.model, self.optimiser)) as checkpoints:
-            at, record = checkpoints.restore()
-            per_epoch = len(self.examples)
-            bar = progress.add_task(title, total=epochs * per_epoch, completed=at)
-            key = jax.random.key(self.config.seed)
-            order = self.examples.batches.order(at // per_epoch)
-            while at < epochs * per_epoch and not self._patience_is_over(record):
-                epoch, number = divmod(at, per_epoch)
-                if number == 0:
-                    order = self.examples.batches.order(epoch)
-                self._step(self.examples.example(order, epoch, number), jax.random.fold_in(key, at))
-                at += 1
-                epoch_ends = at % per_epoch == 0
-                if epoch_ends and validate is not None:
-                    record.append(validate(self.model))
-                    progress.update(bar, description=f"{title}: epoch {epoch + 1}, NDCG {record[-1]:.4f}")
-                if epoch_ends or at % self.config.checkpoint_steps == 0:
-                    checkpoints.save(at, record)
-                progress.update(bar, completed=at)
-            progress.update(bar, completed=at, total=at)
-        return record
+        def one(epoch: int, number: int) -> None:
+            example = self.examples.example(order(epoch), epoch, number)
+            self._step(example, jax.random.fold_in(key, epoch * per_epoch + number))
+
+        plan = Plan(most, per_epoch, self.config.patience, self.config.checkpoint_steps, anew=True)
+        modules, worth = (self.model, self.optimiser), None if validate is None else partial(validate, self.model)
+        return epochs.run(plan, self.folder, modules, one, progress, title, worth)[1]
 
     def _step(self, example: Example, key: jax.Array) -> None:
         numbers = np.concatenate([example.targets, example.negatives], axis=1)
@@ -156,9 +145,6 @@ class Training:
             self.config.id_dropout,
             key,
         )
-
-    def _patience_is_over(self, record: list[float]) -> bool:
-        return bool(record) and len(record) - 1 - int(np.argmax(record)) >= self.config.patience
 
 
 def sampled_softmax(logits: jax.Array, there: jax.Array, log_expected: jax.Array) -> jax.Array:

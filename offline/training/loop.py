@@ -1,12 +1,9 @@
-"""The loop: epochs of steps over one model, with its checkpoints.
-
-An interrupted training goes on from its last checkpoint and gives the same result as if it had not been: every random
-number is a function of the seed and the step.
-"""
+"""The loop: one model of two towers, trained stage after stage; every random number is a function of seed and step."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,8 +18,8 @@ from offline.config import Train
 from offline.data import timelines as tl
 from offline.data.timelines import Timelines
 from offline.towers.two_tower import TwoTower
-from offline.training import processes
-from offline.training.checkpoints import Checkpoints
+from offline.training import epochs, processes
+from offline.training.epochs import Plan
 from offline.training.features import Features
 from offline.training.optimiser import ALL, Optimiser
 from offline.training.step import step
@@ -74,47 +71,21 @@ class Training:
     def run(
         self, stage: Stage, progress: Progress, title: str, validate: Callable[[Training], float] | None = None
     ) -> list[float]:
-        """Train through a stage, from its last checkpoint if there is one.
-
-        With `validate` it ends early, once `patience` epochs in a row brought nothing better, and the model and the
-        optimiser are left as they were after the best epoch, or before the first if all were worse.
-
-        Returns:
-            What `validate` said before the first epoch and after each.
-        """
-        folder, modules = self.folder / stage.name, (self.model, stage.optimiser)
+        """Train through a stage as `epochs.run` does; what `validate` said before the first epoch and after each."""
         self.batches.weights = density_weighting.example_weights(stage.mass, self.batches.frequencies)
-        with Checkpoints(folder / "last", modules) as last, Checkpoints(folder / "best", modules) as best:
-            at, record = last.restore()
-            per_epoch = len(self.batches)
-            bar = progress.add_task(title, total=stage.epochs * per_epoch, completed=at)
-            key = jax.random.key(self.config.seed)
-            order = self.batches.order(self.epochs + at // per_epoch)
-            if validate is not None and not record:
-                record.append(validate(self))
-                best.save(0, record)
-            while at < stage.epochs * per_epoch and not _patience_is_over(record, stage.patience):
-                epoch, number = divmod(at, per_epoch)
-                if number == 0:
-                    order = self.batches.order(self.epochs + epoch)
-                batch = self.batches.batch(order, number)
-                features = Features(take(self.features.items, batch.items), take(self.features.users, batch.users))
-                chance = jax.random.fold_in(key, self.epochs * per_epoch + at)
-                step(self.model, stage.optimiser, batch, features, chance)
-                at += 1
-                epoch_ends = at % per_epoch == 0
-                if epoch_ends and validate is not None:
-                    record.append(processes.agree(validate(self)))
-                    progress.update(bar, description=f"{title}: epoch {epoch + 1}, recall {record[-1]:.4f}")
-                    if best_epochs(record) == epoch + 1:
-                        best.save(at, record)
-                if epoch_ends or at % self.config.checkpoint_steps == 0:
-                    last.save(at, record)
-                progress.update(bar, completed=at)
-            if validate is not None:
-                best.restore()
-            progress.update(bar, completed=at, total=at)
-        self.epochs += at // per_epoch
+        per_epoch, key = len(self.batches), jax.random.key(self.config.seed)
+        order = lru_cache(maxsize=1)(self.batches.order)
+
+        def one(epoch: int, number: int) -> None:
+            epoch += self.epochs
+            batch = self.batches.batch(order(epoch), number)
+            features = Features(take(self.features.items, batch.items), take(self.features.users, batch.users))
+            step(self.model, stage.optimiser, batch, features, jax.random.fold_in(key, epoch * per_epoch + number))
+
+        plan = Plan(stage.epochs, per_epoch, stage.patience, self.config.checkpoint_steps)
+        modules, worth = (self.model, stage.optimiser), None if validate is None else partial(validate, self)
+        gone, record = epochs.run(plan, self.folder / stage.name, modules, one, progress, title, worth)
+        self.epochs += gone
         return record
 
     def embed(self, timelines: Timelines, users: NDArray[np.int32]) -> Vectors:
@@ -126,12 +97,3 @@ class Training:
     def item_vectors(self) -> NDArray[np.float32]:
         """float32[J, D], of all items, as the model stands."""
         return vectors.embed_items(self.model, self.batches.ids, self.features.items)
-
-
-def best_epochs(record: list[float]) -> int:
-    """After how many epochs validation found a stage's model best; the fewest of equals."""
-    return int(np.argmax(record))
-
-
-def _patience_is_over(record: list[float], patience: int) -> bool:
-    return bool(record) and len(record) - 1 - best_epochs(record) >= patience

@@ -19,8 +19,9 @@ from offline.data.dataset import Dataset, microseconds
 from offline.text.encoder import Encoder
 from offline.towers.two_tower import TwoTower
 from offline.training import stages
+from offline.training.epochs import best_epochs
 from offline.training.features import Features, describe, text_encoder
-from offline.training.loop import Stage, Training, best_epochs
+from offline.training.loop import Stage, Training
 from offline.training.stages import Aim
 from offline.training.validation import Recalls, Validation
 from offline.vectors import Vectors

@@ -7,8 +7,9 @@ from rich.progress import Progress
 
 from offline.data.dataset import Dataset, microseconds
 from offline.data.timelines import before
+from offline.training.epochs import best_epochs
 from offline.training.features import describe
-from offline.training.loop import Stage, Training, best_epochs
+from offline.training.loop import Stage, Training
 from tests.offline.conftest import TRAIN
 
 
