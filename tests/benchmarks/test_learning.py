@@ -1,6 +1,7 @@
 from benchmarks import learning
 from benchmarks.learning import AFTER, BEFORE, DATASET, RATES
 from benchmarks.trials import Row
+from loadtest.demo import TRAINING
 from offline.config import load
 
 
@@ -10,7 +11,7 @@ def test_what_was_before_is_one_interest_of_plain_towers(tmp_path):  # type: ign
         (tmp_path / "config.toml").write_text(text)
         found[model] = load(tmp_path / "config.toml", {}).train
     assert (found[BEFORE].tower, found[BEFORE].interests) == ("two_tower", 1)
-    assert found[AFTER] == load(None, {}).train
+    assert found[AFTER] == load(TRAINING, {}).train
 
 
 def test_the_plot_shows_both_at_every_rate() -> None:
