@@ -9,8 +9,8 @@ trained MUR, but for inverse frequency, which has its weights from the start. ID
 than 4 % of MUR's HR@20 in validation; one-shot density may cost what it will. `MUR, as long, unweighted` has the rounds
 of IDW with all weights 1: what longer training alone brings.
 
-The settings (rates, epochs, what the rounds may cost) were chosen on Beauty and Online Retail with test figures of a few
-seeds in view: the intervals are of seeds, not of that choice.
+The settings (rates, epochs, what the rounds may cost) were chosen on Beauty and Online Retail with test figures of a
+few seeds in view: the intervals are of seeds, not of that choice.
 
 HR@k is the share of (user, item) pairs of the test whose item is among the k best of the full catalogue, NDCG@10 the
 mean over pairs of 1 / log2(1 + rank) within 10. On Beauty what the user had is not recommended, as where .0605 was
