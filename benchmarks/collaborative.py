@@ -12,8 +12,8 @@ from scipy import sparse
 from threadpoolctl import threadpool_limits
 
 from benchmarks.data.task import Question, Task
-from benchmarks.full_ranking import Scorer, is_head, measures, ranks
-from offline.data.timelines import Timelines
+from benchmarks.full_ranking import Scorer, measures, ranks
+from offline.data.timelines import Timelines, is_head
 from offline.evaluation.item_knn import ItemKnn
 
 FACTORS = 64

@@ -8,11 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.data.task import Question
-from offline.data.timelines import Timelines, popularity
 
 CUTOFFS = (5, 10, 20, 50)
 NDCG_CUTOFF = 10
-HEAD_SHARE = 0.2
 
 Scorer = Callable[[NDArray[np.int32]], NDArray[np.float32]]
 """users int32[n] → scores float32[n, J]."""
@@ -42,13 +40,6 @@ def ranks(scorer: Scorer, question: Question, *, repeats: bool) -> NDArray[np.in
         targets = scores[rows, question.items[pairs]]
         found[pairs] = (~(scores[rows] < targets[:, None])).sum(axis=1) - 1  # what is not a number stands first
     return found
-
-
-def is_head(learned: Timelines, num_items: int) -> NDArray[np.bool_]:
-    """bool[J]: the fifth of the catalogue's items that was taken most."""
-    head = np.zeros(num_items, dtype=bool)
-    head[np.argsort(-popularity(learned, num_items), kind="stable")[: round(HEAD_SHARE * num_items)]] = True
-    return head
 
 
 def measures(ranks: NDArray[np.int64], in_head: NDArray[np.bool_]) -> dict[str, float]:

@@ -36,9 +36,10 @@ from rich.progress import Progress
 from benchmarks import collaborative, interests_plot, results
 from benchmarks.data import beauty, invented, retail
 from benchmarks.data.task import Question, Task
-from benchmarks.full_ranking import is_head, measures, ranks
+from benchmarks.full_ranking import measures, ranks
 from benchmarks.trials import Trials
 from offline.config import Density, Hiformer, Synthetic, Train
+from offline.data.timelines import is_head
 from offline.towers.parameters import single_interest
 from offline.training import stages
 from offline.training.loop import Training

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from offline.data.timelines import HEAD_SHARE
 from offline.errors import ConfigError
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -222,7 +223,7 @@ class Evaluate(_Section):
     """What the report measures."""
 
     cutoffs: tuple[Positive, ...] = (10, 20, 50, 100)
-    head_share: Share = 0.2
+    head_share: Share = HEAD_SHARE
 
 
 class Publish(_Section):

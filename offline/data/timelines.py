@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 PAD = -1
+HEAD_SHARE = 0.2
 
 
 class Timelines(NamedTuple):
@@ -102,3 +103,10 @@ def latest(timelines: Timelines, users: NDArray[np.int32], length: int) -> NDArr
 def popularity(timelines: Timelines, num_items: int) -> NDArray[np.int64]:
     """int64[J], how often each item was taken."""
     return np.bincount(timelines.items, minlength=num_items)
+
+
+def is_head(timelines: Timelines, num_items: int, share: float = HEAD_SHARE) -> NDArray[np.bool_]:
+    """bool[J], the share of the items that was taken most, at least one; ties by number. The others are the tail."""
+    head = np.zeros(num_items, dtype=bool)
+    head[np.argsort(-popularity(timelines, num_items), kind="stable")[: max(1, round(share * num_items))]] = True
+    return head

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bandit.bundle import Bundle
 from offline.config import Evaluate
 from offline.data.dataset import Dataset, microseconds
-from offline.data.timelines import Timelines, popularity, taken
+from offline.data.timelines import Timelines, is_head, taken
 from offline.evaluation import popularity as popular
 from offline.evaluation import ranking, sparse_graph
 from offline.evaluation.item_knn import ItemKnn
@@ -63,10 +63,7 @@ def evaluate(
         Counts, `tasks` (task → ranker → measure → cut-off → mean over users) and `candidates`. A mean over nobody is
         None.
     """
-    num_items = len(dataset.items)
-    order = np.argsort(-popularity(dataset.timelines, num_items), kind="stable")
-    head = np.zeros(num_items, dtype=bool)
-    head[order[: max(1, round(config.head_share * num_items))]] = True
+    head = is_head(dataset.timelines, len(dataset.items), config.head_share)
     users = np.unique(test.users).astype(np.int32)
     return {
         "users": len(users),

@@ -9,12 +9,11 @@ from numpy.typing import NDArray
 
 from offline.config import Train
 from offline.data.dataset import Dataset, microseconds
-from offline.data.timelines import Timelines, popularity, since, taken
+from offline.data.timelines import Timelines, is_head, since, taken
 from offline.evaluation import ranking
 from offline.training.features import Features
 from offline.training.loop import Training
 
-HEAD_SHARE = 0.2
 _USERS = 8192
 
 
@@ -38,9 +37,7 @@ class Validation:
         if len(users) > _USERS:  # of whom the mean recall has a standard error below 0.6 %
             users = np.sort(np.random.default_rng(config.seed).choice(users, _USERS, replace=False))
         self.users = users
-        order = np.argsort(-popularity(earlier, len(dataset.items)), kind="stable")
-        self.tail = np.ones(len(dataset.items), dtype=bool)
-        self.tail[order[: round(HEAD_SHARE * len(order))]] = False
+        self.tail = ~is_head(earlier, len(dataset.items))
 
     def recalls(self, training: Training) -> Recalls:
         """Of a model as it stands: mean recall, and that of the tail's items by the users who took some."""

@@ -3,7 +3,7 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks.data.task import Question
-from benchmarks.full_ranking import is_head, measures, ranks
+from benchmarks.full_ranking import measures, ranks
 from offline.data.timelines import sort
 
 SCORES = np.array([[5, 4, 3, 2, 1], [1, 1, 1, 1, 1], [0, 9, 0, 8, 7]], dtype=np.float32)
@@ -24,10 +24,6 @@ def test_a_rank_is_how_many_items_stand_before_it_and_ties_count_against() -> No
 def test_without_repeats_what_a_user_had_stands_nowhere() -> None:
     assert ranks(scorer, QUESTION, repeats=False).tolist() == [0, 1, 3, 3]
     assert (SCORES[:, 0] >= 0).all()  # the scorer's own array is left alone
-
-
-def test_the_head_is_the_fifth_that_was_taken_most() -> None:
-    assert is_head(HISTORY, 5).tolist() == [True, False, False, False, False]
 
 
 def test_measures_are_shares_of_pairs() -> None:

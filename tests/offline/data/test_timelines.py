@@ -42,6 +42,14 @@ def test_latest_is_cut_to_the_length_and_empty_for_the_inactive() -> None:
     assert found.tolist() == [[5, 3], [PAD, PAD]]
 
 
+def test_the_head_is_the_share_that_was_taken_most_and_one_at_least() -> None:
+    users, items = np.array([0, 0, 0, 1], dtype=np.int32), np.array([2, 2, 4, 1], dtype=np.int32)
+    some = tl.sort(users, items, np.arange(4), 2)
+    assert np.flatnonzero(tl.is_head(some, 5)).tolist() == [2]
+    assert np.flatnonzero(tl.is_head(some, 5, 0.4)).tolist() == [1, 2]
+    assert np.flatnonzero(tl.is_head(some, 5, 0.01)).tolist() == [2]
+
+
 def test_popularity_counts() -> None:
     assert tl.popularity(three_users(), 9).tolist() == [0, 0, 0, 1, 1, 1, 1, 1, 0]
 
