@@ -114,7 +114,8 @@ class Density(_Section):
     than δ (of the mean mass). The density is that of `draws` items with noise (in units of the items' spread), found by
     the distance to the k-th of them (`knn`, k = `neighbours`), by kernels on 8 main components (`pca_kde`) or on all
     (`kde`: the paper's, for vectors of few dimensions). Rounds go on while the tail's recall in validation rises and no
-    more than `most_loss` of plain training's recall is lost. `calibrate` then trains the user tower without weights.
+    more than `most_loss` of plain training's recall is lost; their learning rate begins at a share of plain training's
+    and falls to 0 with the last. `calibrate` then trains the user tower without weights.
     """
 
     kind: Literal["none", "inverse_frequency", "density", "iterative"] = "iterative"
@@ -127,8 +128,8 @@ class Density(_Section):
     delta: Annotated[float, Field(ge=0)] = 0.05
     rounds: Positive = 3
     epochs: Positive = 2
-    most_loss: Annotated[float, Field(ge=0, le=1)] = 0.04
-    learning_rate_share: Annotated[float, Field(gt=0, le=1)] = 0.25
+    most_loss: Annotated[float, Field(ge=0, le=1)] = 0.03
+    learning_rate_share: Annotated[float, Field(gt=0, le=1)] = 0.05
     calibrate: bool = True
 
 

@@ -58,10 +58,11 @@ class Optimiser(nnx.Module):
         self.dense, self.by_rows = (nnx.data(jax.tree.map(Memory, memory)) for memory in (dense, by_rows))
         processes.spread(self)
 
-    def go_on(self, learning_rate: float) -> None:
-        """From now on at a rate that stays, with the memory that there is."""
+    def go_on(self, learning_rate: float, steps: int) -> None:
+        """From now on at another rate, which falls to 0 in so many steps, with the memory that there is."""
         self.learning_rate[...] = jnp.float32(learning_rate)
-        self.steps[...] = jnp.float32(jnp.inf)
+        self.steps[...] = jnp.float32(steps)
+        self.taken[...] = jnp.int32(0)
 
     def move(self, model: TwoTower, gradients: Any, touched: dict[str, jax.Array]) -> None:
         """Move a model.

@@ -33,7 +33,9 @@ def learn(training: Training, config: Train, run: Run) -> None:
     optimiser = training.optimiser(config.learning_rate, config.max_epochs)
     run(Stage("plain", optimiser, first, config.max_epochs, config.patience), "all")
     if weighting.kind in {"density", "iterative"}:
-        optimiser.go_on(config.learning_rate * weighting.learning_rate_share)
+        rounds = 1 if weighting.kind == "density" else weighting.rounds
+        steps = rounds * weighting.epochs * len(training.batches)
+        optimiser.go_on(config.learning_rate * weighting.learning_rate_share, steps)
         weigh(training, optimiser, config, run)
     if weighting.kind != "none" and weighting.calibrate:
         calibrate(training, config, run)

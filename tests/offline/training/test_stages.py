@@ -67,7 +67,8 @@ def test_plain_and_calibration_count_targets_alike_and_rounds_move_on(data: Data
     assert len({id(stage.optimiser) for stage in rounds}) == 1  # its memory is kept
     assert rounds[0].optimiser is plain.optimiser
     assert calibration.optimiser is not plain.optimiser
-    assert float(plain.optimiser.learning_rate[...]) == pytest.approx(TRAIN.learning_rate / 4)
+    assert float(plain.optimiser.learning_rate[...]) == pytest.approx(TRAIN.learning_rate / 20)
+    assert int(plain.optimiser.steps[...]) == 3 * Density().epochs * len(training.batches)
     masses = [frequencies, *(stage.mass for stage in rounds)]
     for before, after in pairwise(masses):
         towards = (after - 0.8 * before) / 0.2
