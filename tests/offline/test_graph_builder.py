@@ -4,6 +4,7 @@ from numpy.typing import NDArray
 
 from bandit.graph import Graph
 from bandit.prior import FRESH_STRENGTH, KNOWN_STRENGTH
+from offline import graph_builder
 from offline.config import Build
 from offline.graph_builder import believe, draw
 
@@ -29,6 +30,15 @@ def test_a_row_holds_the_nearest_items_and_every_item_is_reachable() -> None:
     taken = np.unique(np.argsort(-affinity, axis=1)[:, :10])
     for item in np.setdiff1d(np.arange(80), taken):
         assert clusters_of[item] == set(np.argsort(-affinity[:, item])[:2].tolist())
+
+
+def test_a_graph_is_the_same_in_blocks_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    centroids, items = sphere(5, 0), sphere(80, 1)
+    whole = draw(centroids, items, CONFIG)
+    monkeypatch.setattr(graph_builder, "BLOCK", 200)
+    blocks = draw(centroids, items, CONFIG)
+    assert np.array_equal(blocks.indptr, whole.indptr)
+    assert np.array_equal(blocks.items, whole.items)
 
 
 def test_rows_that_reach_everything_need_no_floor() -> None:
