@@ -1,18 +1,22 @@
-"""The loop, for tests of whatever takes part in it."""
+"""The loop, for tests of whatever takes part in it; a learner, and replicas that follow it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
 from bandit.bundle import Bundle
+from bandit.lineage import Generation
 from service import replica
+from service.replica import Replica
 from service.settings import Settings
 from service.store.redis import Store
 from tests.bundles import small_bundle
 from tests.conftest import PARTITIONS, SHARDS
+from tests.service.learner import Learner
 from tests.service.loop import Loop
+from tests.service.replicas import ARMS, FACTS, Held
 
 MakeLoop = Callable[..., Loop]
 
@@ -47,3 +51,35 @@ def make_loop(valkey: str, store: Store, settings: Callable[..., Settings]) -> I
 def loop(make_loop: MakeLoop) -> Loop:
     """The API with a small bundle and the default settings."""
     return make_loop(small_bundle())
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    return small_bundle()
+
+
+@pytest.fixture
+def held(valkey: str, store: Store) -> Held:
+    return Held(valkey)
+
+
+@pytest.fixture
+def learner(store: Store, bundle: Bundle) -> Learner:
+    return Learner(store, bundle)
+
+
+@pytest.fixture
+def follow(bundle: Bundle) -> Iterator[Callable[[Store], Replica]]:
+    """Starts replicas."""
+    started: list[Replica] = []
+
+    def start(
+        store: Store, facts: Mapping[str, int] = FACTS, bundle: Bundle = bundle, generations: Sequence[Generation] = ()
+    ) -> Replica:
+        started.append(Replica(bundle, ARMS, store, facts, generations))
+        started[-1].start()
+        return started[-1]
+
+    yield start
+    for following in started:
+        following.stop()

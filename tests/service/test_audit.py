@@ -1,19 +1,24 @@
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import numpy as np
 import pytest
 from prometheus_client import REGISTRY
 
+from bandit.bundle import Bundle
 from bandit.lineage import trace
 from service import audit as module
 from service.audit import Audit
 from service.learned import Learned
+from service.replica import Replica
 from service.store.changes import RowChange
 from service.store.keys import Keys, RowName
 from service.store.redis import Checksum, Checksums, Store
 from tests.bundles import child_of, small_bundle
+from tests.service.learner import Learner
+from tests.service.replicas import FACTS, Held, is_level, rereads
+from tests.service.servers import until
 
 PARENT = small_bundle(users=5, items=20, clusters=6, width=6, version="1")
 BUNDLE = child_of(PARENT, users=5, items=20, clusters=5, width=6, version="2")
@@ -35,6 +40,11 @@ class Rows:
             return None
         rows = [self.rows.get(name, b"") for name in names]
         return Checksums(self.sequence, [Checksum(len(row), hashlib.sha1(row).hexdigest()) for row in rows])
+
+
+@pytest.fixture
+def valkey(either_redis: str) -> str:
+    return either_redis
 
 
 @pytest.fixture
@@ -142,3 +152,74 @@ def test_a_redis_without_the_function_is_not_asked_all_the_time(audit: Audit, ro
     assert not audit.is_due()
     more: Any = audit.differing(0, 7)
     assert more == []
+
+
+# A replica that audits itself
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The audit asks whenever it can, about few rows at a time."""
+    monkeypatch.setattr(module, "EVERY_S", 0)
+    monkeypatch.setattr(module, "ROWS_AT_A_TIME", 2)
+
+
+@pytest.mark.usefixtures("hurried")
+def test_while_events_pour_in_every_row_is_what_redis_holds(
+    follow: Callable[..., Replica], held: Held, learner: Learner, bundle: Bundle
+) -> None:
+    replica = follow(held)
+    until(lambda: is_level(replica, learner.store, bundle))
+    checked, mismatches, before = counted("checked"), counted("mismatches"), rereads()
+
+    def is_proved() -> bool:
+        learner.learn()
+        return counted("checked") > checked + 200
+
+    until(is_proved)
+    assert counted("mismatches") == mismatches
+    assert rereads() == before
+
+
+@pytest.mark.usefixtures("hurried")
+def test_a_row_that_somebody_wrote_in_redis_is_found(
+    follow: Callable[..., Replica], held: Held, learner: Learner, bundle: Bundle
+) -> None:
+    learner.learn(2)
+    replica = follow(held)
+    until(lambda: is_level(replica, learner.store, bundle))
+    mismatches, before = counted("mismatches"), rereads()
+    name = RowName("default", bundle.manifest.version, 5)
+    learner.store.client.setrange(learner.store.keys.row(name), 3, b"\x01")
+    assert not is_level(replica, learner.store, bundle)
+    until(lambda: is_level(replica, learner.store, bundle))
+    until(lambda: counted("mismatches") == mismatches + 1)
+    assert rereads() == before + 1
+
+
+@pytest.mark.usefixtures("hurried")
+def test_a_sum_that_changed_in_memory_is_found_and_mended(
+    follow: Callable[..., Replica], held: Held, learner: Learner, bundle: Bundle
+) -> None:
+    learner.learn(2)
+    replica = follow(held)
+    until(lambda: is_level(replica, learner.store, bundle))
+    optimistic = replica.derived["a"].optimistic
+    mismatches = counted("mismatches")
+    replica.learned.own["default"][7, 1] += 1 << 40
+    until(lambda: counted("mismatches") == mismatches + 1)
+    until(lambda: is_level(replica, learner.store, bundle))
+    until(lambda: np.array_equal(replica.derived["a"].optimistic, optimistic))
+
+
+@pytest.mark.usefixtures("hurried")
+def test_a_redis_that_went_back_and_says_nothing_is_noticed(
+    follow: Callable[..., Replica], held: Held, learner: Learner, bundle: Bundle
+) -> None:
+    learner.learn(3)
+    replica = follow(held)
+    until(lambda: is_level(replica, learner.store, bundle))
+    learner.store.client.flushall()
+    learner.store.prepare(FACTS)
+    until(lambda: is_level(replica, learner.store, bundle))
+    assert not replica.learned.own["default"].any()

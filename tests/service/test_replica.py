@@ -1,9 +1,7 @@
 import shutil
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import numpy as np
@@ -12,114 +10,23 @@ from prometheus_client import REGISTRY
 
 from bandit import statistics
 from bandit.bundle import Bundle
-from bandit.lineage import Generation, trace
-from service import audit
+from bandit.lineage import trace
 from service.experiment import policy_of
 from service.learned import Learned
 from service.replica import Replica, ReplicaState
-from service.settings import Arm
-from service.store.changes import Change
-from service.store.deltas import Limits, Row, ShardDeltas
-from service.store.keys import Keys, RowName
+from service.store.keys import Keys
 from service.store.redis import Store, connect
-from tests.bundles import child_of, small_bundle
+from tests.bundles import child_of
 from tests.conftest import SHARDS
+from tests.service.learner import Learner
 from tests.service.loop import redis_rows
+from tests.service.replicas import ARMS, FACTS, Held, is_level, rereads
 from tests.service.servers import PrivateValkey, until
-
-FIELD = "epoch:0"
-LIMITS = Limits(edges=10_000, seen_items=10, recent_items=10, user_life_ms=1000)
-FACTS = {"shards": SHARDS}
-ARMS = (
-    Arm(name="a"),
-    Arm(name="b", policy="popular", namespace="other"),
-    Arm(name="c", policy="diag_linucb"),
-)
-
-
-class Held(Store):
-    """A store whose news can be held back, so that a replica falls behind."""
-
-    def __init__(self, url: str) -> None:
-        super().__init__(connect(url), Keys("om", SHARDS))
-        self.open = Event()
-        self.open.set()
-
-    def changes(self, after: Mapping[int, str], block_ms: int) -> dict[int, list[Change]]:
-        self.open.wait(60)
-        return super().changes(after, block_ms)
-
-
-class Learner:
-    """Adds random sums as a fold would, each time to some edges of every shard."""
-
-    def __init__(self, store: Store, bundle: Bundle) -> None:
-        self.store, self.bundle = store, bundle
-        self.rng = np.random.default_rng(0)
-
-    def learn(self, times: int = 1, namespace: str = "default", version: str | None = None) -> None:
-        for _ in range(times):
-            self.store.fold(FIELD, [self._deltas(shard, namespace, version) for shard in range(SHARDS)], LIMITS)
-
-    def _deltas(self, shard: int, namespace: str, version: str | None) -> ShardDeltas:
-        graph, rows = self.bundle.graph, []
-        for cluster in range(shard, graph.num_clusters, SHARDS):
-            edges = graph.row(cluster)
-            size = edges.stop - edges.start
-            slots = np.sort(self.rng.choice(size, self.rng.integers(1, size), replace=False))
-            sums = self.rng.integers(1, 1 << 40, size=(len(slots), 3))
-            rows.append(Row(namespace, version or self.bundle.manifest.version, cluster, slots, sums))
-        found: Any = self.store.client.hget(self.store.keys.watermarks(shard), FIELD)
-        now_ms = np.array([time.time_ns() // 1_000_000])
-        return ShardDeltas(shard, int(found or 0), int(found or 0) + 1, rows, [], now_ms, {})
 
 
 @pytest.fixture
 def valkey(either_redis: str) -> str:
     return either_redis
-
-
-@pytest.fixture(scope="module")
-def bundle() -> Bundle:
-    return small_bundle()
-
-
-@pytest.fixture
-def held(valkey: str, store: Store) -> Held:
-    return Held(valkey)
-
-
-@pytest.fixture
-def learner(store: Store, bundle: Bundle) -> Learner:
-    return Learner(store, bundle)
-
-
-@pytest.fixture
-def follow(bundle: Bundle) -> Iterator[Callable[[Store], Replica]]:
-    """Starts replicas."""
-    started: list[Replica] = []
-
-    def start(
-        store: Store, facts: Mapping[str, int] = FACTS, bundle: Bundle = bundle, generations: Sequence[Generation] = ()
-    ) -> Replica:
-        started.append(Replica(bundle, ARMS, store, facts, generations))
-        started[-1].start()
-        return started[-1]
-
-    yield start
-    for replica in started:
-        replica.stop()
-
-
-def is_level(replica: Replica, store: Store, bundle: Bundle) -> bool:
-    """Whether the replica holds, bit for bit, what Redis holds."""
-    return replica.state is ReplicaState.FOLLOWING and all(
-        np.array_equal(sums, redis_rows(store, bundle, namespace)) for namespace, sums in replica.learned.own.items()
-    )
-
-
-def rereads() -> float:
-    return REGISTRY.get_sample_value("om_replica_rereads_total") or 0
 
 
 def test_it_starts_from_what_redis_holds_and_follows(
@@ -330,81 +237,6 @@ def test_impressions_are_those_of_the_edges(
     assert own.tolist() == expected.tolist()
     assert inherited.tolist() == [0, 0, 0]
     assert replica.age_s >= 0
-
-
-# The audit
-
-
-@pytest.fixture
-def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The audit asks whenever it can, about few rows at a time."""
-    monkeypatch.setattr(audit, "EVERY_S", 0)
-    monkeypatch.setattr(audit, "ROWS_AT_A_TIME", 2)
-
-
-def counted(name: str) -> float:
-    return REGISTRY.get_sample_value(f"om_replica_{name}_total") or 0
-
-
-@pytest.mark.usefixtures("hurried")
-def test_while_events_pour_in_every_row_is_what_redis_holds(
-    follow: Callable[..., Replica], held: Held, learner: Learner, bundle: Bundle
-) -> None:
-    replica = follow(held)
-    until(lambda: is_level(replica, learner.store, bundle))
-    checked, mismatches, before = counted("checked"), counted("mismatches"), rereads()
-
-    def is_proved() -> bool:
-        learner.learn()
-        return counted("checked") > checked + 200
-
-    until(is_proved)
-    assert counted("mismatches") == mismatches
-    assert rereads() == before
-
-
-@pytest.mark.usefixtures("hurried")
-def test_a_row_that_somebody_wrote_in_redis_is_found(
-    follow: Callable[..., Replica], held: Held, learner: Learner, bundle: Bundle
-) -> None:
-    learner.learn(2)
-    replica = follow(held)
-    until(lambda: is_level(replica, learner.store, bundle))
-    mismatches, before = counted("mismatches"), rereads()
-    name = RowName("default", bundle.manifest.version, 5)
-    learner.store.client.setrange(learner.store.keys.row(name), 3, b"\x01")
-    assert not is_level(replica, learner.store, bundle)
-    until(lambda: is_level(replica, learner.store, bundle))
-    until(lambda: counted("mismatches") == mismatches + 1)
-    assert rereads() == before + 1
-
-
-@pytest.mark.usefixtures("hurried")
-def test_a_sum_that_changed_in_memory_is_found_and_mended(
-    follow: Callable[..., Replica], held: Held, learner: Learner, bundle: Bundle
-) -> None:
-    learner.learn(2)
-    replica = follow(held)
-    until(lambda: is_level(replica, learner.store, bundle))
-    optimistic = replica.derived["a"].optimistic
-    mismatches = counted("mismatches")
-    replica.learned.own["default"][7, 1] += 1 << 40
-    until(lambda: counted("mismatches") == mismatches + 1)
-    until(lambda: is_level(replica, learner.store, bundle))
-    until(lambda: np.array_equal(replica.derived["a"].optimistic, optimistic))
-
-
-@pytest.mark.usefixtures("hurried")
-def test_a_redis_that_went_back_and_says_nothing_is_noticed(
-    follow: Callable[..., Replica], held: Held, learner: Learner, bundle: Bundle
-) -> None:
-    learner.learn(3)
-    replica = follow(held)
-    until(lambda: is_level(replica, learner.store, bundle))
-    learner.store.client.flushall()
-    learner.store.prepare(FACTS)
-    until(lambda: is_level(replica, learner.store, bundle))
-    assert not replica.learned.own["default"].any()
 
 
 def test_whatever_happens_it_goes_on(

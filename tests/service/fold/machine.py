@@ -6,30 +6,27 @@ Its law: in the end Redis holds what one pass over the log comes to, to the bit,
 import random
 import sys
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import replace
-from functools import wraps
-from typing import Any, ClassVar, cast
+from typing import ClassVar
 
 import redis
 import structlog
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant
 from pydantic import SecretStr
 from structlog.testing import LogCapture
 
-from bandit import bundle
 from service.feedback_log.base import LogUnavailable
 from service.settings import Settings
 from service.store.redis import Store
-from tests.bundles import small_bundle
 from tests.service.fold import model as models
+from tests.service.fold.bundles import publish
 from tests.service.fold.faults import Crash, Dump, Interruption, dump, restore
-from tests.service.fold.logs import MANIFEST, NOW_MS, PARTITIONS
+from tests.service.fold.logs import NOW_MS, PARTITIONS
 from tests.service.fold.members import Member
 from tests.service.fold.memory_log import Failure, Topic
 from tests.service.fold.model import Model
 from tests.service.fold.producer import NEXT_VERSION, Producer
+from tests.service.fold.rules import counted
 from tests.service.fold.slates import LIFE_S
 from tests.service.fold.standstill import Standstill
 from tests.service.tokens import KEYS, PSEUDONYM_KEY, VERSION
@@ -49,23 +46,6 @@ batches = st.sampled_from([1, 2, 5, 30])
 reached = st.integers(0, SHARDS)
 copies = st.integers(0, COPIES - 1)
 some_shards = st.sets(st.integers(0, SHARDS - 1), min_size=1)
-
-
-Rule = Callable[..., None]
-
-
-def counted(**choices: Any) -> Callable[[Rule], Rule]:
-    """A rule that notes in `ran` how often it was taken."""
-
-    def decorate(function: Rule) -> Rule:
-        @wraps(function)
-        def taken(self: "FoldMachine", **chosen: Any) -> None:
-            self.ran[function.__name__] += 1
-            function(self, **chosen)
-
-        return cast(Rule, rule(**choices)(taken))  # type: ignore[no-untyped-call]
-
-    return decorate
 
 
 class FoldMachine(RuleBasedStateMachine):
@@ -380,9 +360,7 @@ class FoldMachine(RuleBasedStateMachine):
 def machine(store: Store, bundles: str) -> type[FoldMachine]:
     """The machine on this store, publishing its bundles there; counts of what ran and was logged are its own."""
     for version in (VERSION, NEXT_VERSION):
-        plain = small_bundle(version=version)
-        tables = {"reward_table": MANIFEST.reward_table, "examination_table": MANIFEST.examination_table}
-        bundle.write(replace(plain, manifest=plain.manifest.model_copy(update=tables)), bundles)
+        publish(bundles, version)
     settings = Settings(
         _env_file=None,
         token_keys={key_id: SecretStr(key.decode()) for key_id, key in KEYS.items()},

@@ -2,13 +2,11 @@
 
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
-import orjson
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
@@ -16,78 +14,22 @@ from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
-from bandit import bundle
-from service.feedback_log.base import DeadLetter, LogUnavailable, Record
-from service.feedback_log.sqlite import SqliteLog, SqliteSubscription
 from service.fold import process as module
 from service.fold.process import FoldProcess
 from service.settings import Settings
 from service.store.keys import Keys, watermark_field
 from service.store.redis import Store, connect
-from service.token import AttributionToken
-from tests.bundles import small_bundle
 from tests.conftest import PARTITIONS, SHARDS
-from tests.service.fold.logs import MANIFEST, impression, partition, reward
-from tests.service.fold.slates import ITEMS, a_slate
+from tests.service.fold.bundles import publish
+from tests.service.fold.exactly_once import assert_exactly_once, behind, finish, step_until
+from tests.service.fold.logs import impression, partition, reward
+from tests.service.fold.moody_log import Moody, fill, slates, write
+from tests.service.fold.slates import ITEMS
 from tests.service.servers import PrivateValkey, until
-from tests.service.single_pass import Rules, single_pass, statistics_in, whole_log
-from tests.service.tokens import KEYS, PSEUDONYM_KEY, VERSION
+from tests.service.single_pass import statistics_in
+from tests.service.tokens import KEYS, PSEUDONYM_KEY
 
 WINDOW = 50
-
-
-class Robbed(SqliteSubscription):
-    """Left without partitions when `gone`, as a member of a consumer group is once the topic is deleted.
-
-    It counts polls and records, and leaves the next `left_out` records out.
-    """
-
-    gone = False
-    polls = 0
-    taken = 0
-    left_out = 0
-
-    def poll(self, timeout_s: float, limit: int) -> Mapping[int, Sequence[Record]]:
-        self.polls += 1
-        found = {} if self.gone else dict(super().poll(timeout_s, limit))
-        self.taken += sum(map(len, found.values()))
-        for number in [number for number, records in found.items() if len(records) > self.left_out > 0]:
-            found[number], self.left_out = found[number][self.left_out :], 0
-        return found
-
-
-class Moody(SqliteLog):
-    """A log that can be away for reading or for dead letters, and pretend to have been made anew."""
-
-    reads_fail = 0
-    letters_fail = 0
-    made_anew = False
-
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings.feedback_database, settings.partitions, settings.log_retention_s)
-        self.letters: list[DeadLetter] = []
-
-    def read(self, partition: int, start: int, stop: int) -> Sequence[Record]:
-        if self.reads_fail and partition == PARTITIONS - 1 and start < stop:
-            self.reads_fail -= 1
-            raise LogUnavailable("on purpose")
-        return super().read(partition, start, stop)
-
-    def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
-        if self.letters_fail:
-            self.letters_fail -= 1
-            raise LogUnavailable("on purpose")
-        self.letters += letters
-        super().dead_letter(letters)
-
-    def subscribe(
-        self, assigned: Callable[[Collection[int]], Mapping[int, int]], revoked: Callable[[Collection[int]], None]
-    ) -> Robbed:
-        self.subscription = Robbed(self, assigned, revoked)
-        return self.subscription
-
-    def epoch(self) -> bytes:
-        return b"made anew".ljust(16) if self.made_anew else super().epoch()
 
 
 @pytest.fixture(autouse=True)
@@ -108,7 +50,7 @@ def ours(settings: Callable[..., Settings]) -> Settings:
         batch_records=7,
         bundle_wait_s=0,
     )
-    publish(ours)
+    publish(ours.bundles)
     return ours
 
 
@@ -117,62 +59,6 @@ def log(ours: Settings) -> Iterator[Moody]:
     log = Moody(ours)
     yield log
     log.close()
-
-
-def publish(settings: Settings, version: str = VERSION) -> None:
-    plain = small_bundle(version=version)
-    tables = {"reward_table": MANIFEST.reward_table, "examination_table": MANIFEST.examination_table}
-    bundle.write(replace(plain, manifest=plain.manifest.model_copy(update=tables)), settings.bundles)
-
-
-def write(log: SqliteLog, slate: AttributionToken, *said: object) -> None:
-    log.append(slate.recommendation_id.encode(), orjson.dumps(said)).result(10)
-
-
-def slates(log: SqliteLog, count: int, **changes: Any) -> list[AttributionToken]:
-    """So many slates of now, spread over the partitions in turn."""
-    now_ms = time.time_ns() // 1_000_000
-    return [a_slate(number, now_ms, home=number % PARTITIONS, epoch=log.epoch(), **changes) for number in range(count)]
-
-
-def fill(log: SqliteLog, count: int = 40) -> list[AttributionToken]:
-    """Each slate shown and its first item clicked, twice; every fifth record is senseless."""
-    made = slates(log, count)
-    for number, slate in enumerate(made):
-        write(log, slate, impression(slate), reward(slate))
-        write(log, slate, *(["senseless"] if number % 5 == 0 else [reward(slate), reward(slate, name="watch")]))
-    return made
-
-
-def expected(log: SqliteLog, settings: Settings) -> Any:
-    rules = Rules(KEYS, PSEUDONYM_KEY, log.epoch(), PARTITIONS, settings.window_records, lambda _: MANIFEST)
-    return single_pass(whole_log(log), rules)
-
-
-def behind(store: Store, log: SqliteLog) -> list[int]:
-    """The partitions that some shard has not folded to the end."""
-    watermarks = store.watermarks(log.epoch(), range(log.partitions))
-    return [number for number, found in watermarks.items() if min(found) < log.bounds(number)[1]]
-
-
-def step_until(process: FoldProcess, condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        process.step()
-        assert time.monotonic() < deadline, "stepped in vain"
-
-
-def finish(process: FoldProcess, store: Store, log: SqliteLog) -> None:
-    step_until(process, lambda: not behind(store, log))
-
-
-def assert_exactly_once(store: Store, log: SqliteLog, settings: Settings) -> None:
-    outcome = expected(log, settings)
-    assert statistics_in(store.client) == outcome.statistics
-    assert store.totals() == outcome.totals
-    assert {(letter.partition, letter.offset, letter.event) for letter in SqliteLog.dead_letters(log)} == (
-        outcome.dead_letters
-    )
 
 
 def told(lines: Sequence[Mapping[str, Any]], event: str) -> list[Mapping[str, Any]]:
@@ -469,7 +355,7 @@ def test_a_bundle_that_is_missing_stops_its_partition_alone(store: Store, log: M
     process.step()
     before = len(log.letters)
 
-    publish(ours, unknown)
+    publish(ours.bundles, unknown)
     finish(FoldProcess(ours, log, store), store, log)
     assert_exactly_once(store, log, ours)
     names = [letter[:3] for letter in log.letters]
