@@ -180,11 +180,11 @@ def trial(found: Set, task: Task, model: str, seed: int, root: Path) -> dict[str
 
 def configured(config: Train, model: str, task: Task) -> Train:
     """The configuration of a model by its name."""
+    weighting = WEIGHTED[MUR if model in SINGLE else model]
+    config = config.model_copy(update={"density": config.density.model_copy(update=weighting)})
     if model == "SUR":
         return config.model_copy(update={"interests": 1})
-    if model == "SUR-P":
-        return single_interest(config, task.features.users)
-    return config.model_copy(update={"density": config.density.model_copy(update=WEIGHTED[model])})
+    return single_interest(config, task.features.users) if model == "SUR-P" else config
 
 
 def scorer(training: Training, question: Question) -> Callable[[np.ndarray], np.ndarray]:

@@ -38,6 +38,7 @@ def test_models_are_configurations_of_the_jobs_towers(task: Task) -> None:
         counts[model] = user_parameters(found, task.features.users)
     assert counts["SUR"] < counts[MUR]
     assert counts["SUR-P"] == pytest.approx(counts[MUR], rel=0.01)
+    assert {interests.configured(CONFIG, model, task).density.kind for model in ("SUR", "SUR-P", MUR)} == {"none"}
     assert interests.configured(CONFIG, CALIBRATED, task).density.calibrate
     assert not interests.configured(CONFIG, IDW, task).density.calibrate
 
