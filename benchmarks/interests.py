@@ -109,14 +109,14 @@ class Set:
 def sets(data: Path | None, work: Path, *, quick: bool) -> list[Set]:
     """The data sets there are; says what to do about those that are not."""
 
-    def synthetic(power: float, users: int = 3000) -> Set:
+    def synthetic(power: float, users: int = 3000, config: Train = SMALL) -> Set:
         settings = Synthetic(
             users=users, clusters=20, items_per_cluster=50, interest_power=power, item_power=power, seed=0
         )
-        return Set(f"synthetic, skew {power:g}", partial(invented.load, settings), SMALL)
+        return Set(f"synthetic, skew {power:g}", partial(invented.load, settings), config)
 
     if quick:
-        return [synthetic(1.0, 1000)]
+        return [synthetic(1.0, 1000, SMALL.model_copy(update={"max_epochs": 4}))]
     found = []
     if data is not None and (data / beauty.FILE).exists():
         found.append(Set("Amazon Beauty", partial(beauty.load, data), SMALL))
