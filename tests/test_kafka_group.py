@@ -184,9 +184,9 @@ def test_who_comes_takes_its_share_and_nothing_is_lost(group: Group) -> None:
 
 def test_while_redis_is_away_folds_stay_in_their_group(group: Group) -> None:
     folds = [group.fold() for _ in range(2)]
-    group.write()
     until(lambda: all(len(fold.process.partitions) == PARTITIONS // 2 for fold in folds), WAIT_S)
-    until(group.is_done, WAIT_S)
+    group.write()
+    until(group.is_done, WAIT_S)  # by who holds them now: every partition is started
     held = [fold.process.partitions for fold in folds]
     before = replays()
     group.valkey.kill()
