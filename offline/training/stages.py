@@ -33,9 +33,6 @@ def learn(training: Training, config: Train, run: Run) -> None:
     optimiser = training.optimiser(config.learning_rate, config.max_epochs)
     run(Stage("plain", optimiser, first, config.max_epochs, config.patience), "all")
     if weighting.kind in {"density", "iterative"}:
-        rounds = 1 if weighting.kind == "density" else weighting.rounds
-        steps = rounds * weighting.epochs * len(training.batches)
-        optimiser.go_on(config.learning_rate * weighting.learning_rate_share, steps)
         weigh(training, optimiser, config, run)
     if weighting.kind != "none" and weighting.calibrate:
         calibrate(training, config, run)
@@ -50,7 +47,10 @@ def weigh(training: Training, optimiser: Optimiser, config: Train, run: Run) -> 
     """
     weighting, mass = config.density, training.batches.frequencies
     once = weighting.kind == "density"
-    for number in range(1 if once else weighting.rounds):
+    rounds = 1 if once else weighting.rounds
+    steps = rounds * weighting.epochs * len(training.batches)
+    optimiser.go_on(config.learning_rate * weighting.learning_rate_share, steps)
+    for number in range(rounds):
         towards = density_weighting.against_density(
             training.item_vectors(),
             mass,
